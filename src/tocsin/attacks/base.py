@@ -1,0 +1,52 @@
+"""What every attack gives: a poisoned copy with its ground truth, and the trigger for measuring ASR."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tocsin.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A poisoned copy and the truth about it. ``planted`` and ``covers`` are sorted, disjoint row indices."""
+
+    dataset: Dataset
+    planted: np.ndarray
+    """(P,) int64 rows that carry the backdoor (what a detector should flag)."""
+    covers: np.ndarray
+    """(Q,) int64 rows that carry the trigger and their true label (count as clean in FPR)."""
+    recipe: dict[str, Any]
+    """JSON-able: attack name, its fields, seed."""
+
+
+class Attack(ABC):
+    """Base of the attacks: a frozen dataclass whose fields are the parameters, with a sentence each.
+
+    Works on images uint8 (N, H, W, C) of any size, C 1 or 3. Nothing is read or written outside the arguments.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[frozenset[str]]
+    rate: float
+    target: int
+
+    @abstractmethod
+    def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
+        """A poisoned copy of ``dataset`` (which is not changed). Raises `InputError` on impossible settings."""
+
+    @abstractmethod
+    def trigger(self, inputs: np.ndarray) -> np.ndarray:
+        """The test-time trigger on every sample of ``inputs`` (N, H, W, C) uint8: a new array of the same shape."""
+
+    def victims(self, labels: np.ndarray) -> np.ndarray:
+        """(N,) bool: the test samples on which ASR is measured; by default all whose true class is not the target."""
+        return labels != self.target
+
+    def recipe(self) -> dict[str, Any]:
+        """Name and fields, for the manifest."""
+        return {"attack": self.name, **asdict(self)}  # type: ignore[call-overload]

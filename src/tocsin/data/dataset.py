@@ -1,0 +1,83 @@
+"""The noun everything else is about: samples, labels, names."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tocsin.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled samples in their native form. Immutable; indexing gives a Dataset.
+
+    Shapes: ``inputs`` (N, ...), for images uint8 (N, H, W, C) with C 1 or 3; ``labels`` (N,) int64 in
+    ``range(len(classes))``; ``ids`` (N,) str, unique: relative file path or row number.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    ids: np.ndarray
+    kind: str = "image"
+    source: Path | None = None
+    """Where it was read from (None: arrays)."""
+    layout: str = "arrays"
+    """How it was stored: folder, metadata, npz, manifest, cifar, arrays. `data.write` writes the same back."""
+    notes: tuple[str, ...] = ()
+    """Warnings for the person, one plain sentence each (files skipped, pictures resized ...)."""
+
+    def __post_init__(self) -> None:
+        n = len(self.inputs)
+        if self.labels.shape != (n,) or self.ids.shape != (n,):
+            raise InputError(f"labels and ids must have one entry a sample: {n} inputs, {self.labels.shape} labels, {self.ids.shape} ids")
+        if n and not (0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.classes)):
+            raise InputError(f"labels must lie in 0..{len(self.classes) - 1}; got {self.labels.min()}..{self.labels.max()}")
+
+    @classmethod
+    def of_arrays(cls, inputs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] | None = None, *, kind: str = "image") -> Dataset:
+        """A data set from arrays that already have their final form (see the class for shapes)."""
+        labels = np.asarray(labels, dtype=np.int64)
+        names = classes if classes is not None else tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
+        return cls(np.asarray(inputs), labels, names, np.arange(len(labels)).astype(str), kind)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, which: np.ndarray | slice) -> Dataset:
+        """Rows by boolean mask (N,), integer array or slice."""
+        if isinstance(which, np.ndarray) and which.dtype == bool and len(which) != len(self):
+            raise InputError(f"mask: {len(which)} entries for {len(self)} samples")
+        return replace(self, inputs=self.inputs[which], labels=self.labels[which], ids=self.ids[which])
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """(C,) number of samples of each class."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of inputs, labels and class names: what a checkpoint or a cached result belongs to."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((self.inputs.shape, str(self.inputs.dtype), self.classes, self.kind)).encode())
+        for start in range(0, len(self), 4096):
+            digest.update(np.ascontiguousarray(self.inputs[start : start + 4096]).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+
+def concatenate(first: Dataset, second: Dataset) -> Dataset:
+    """Both data sets' rows, the first's names and classes; the second's ids get a prefix so that ids stay unique."""
+    if first.classes != second.classes or first.inputs.shape[1:] != second.inputs.shape[1:]:
+        raise InputError("cannot join data sets of different classes or sample shapes")
+    return replace(
+        first,
+        inputs=np.concatenate([first.inputs, second.inputs]),
+        labels=np.concatenate([first.labels, second.labels]),
+        ids=np.concatenate([first.ids, np.char.add("+/", second.ids.astype(str))]),
+    )

@@ -1,0 +1,73 @@
+"""What every detector takes and gives back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tocsin.data.dataset import Dataset
+from tocsin.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class ClassEvidence:
+    """What the detector holds against one class."""
+
+    index: int
+    name: str
+    size: int
+    """Samples of the class in the inspected set."""
+    flagged: int
+    """How many of them are flagged."""
+    statistic: float
+    """The detector's class statistic; higher is more suspicious."""
+    p_value: float
+    """Probability of a statistic this high were the class clean (1.0 where the method has none)."""
+    suspect: bool
+    """Named as a target class."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A detector's answer about one data set. Arrays are (N,) over the inspected set, in its order."""
+
+    detector: str
+    preset: str
+    scores: np.ndarray
+    """float32; higher is more suspicious, always."""
+    flagged: np.ndarray
+    """bool; decided by the method itself, never from a known poison rate. All False: nothing found."""
+    classes: tuple[ClassEvidence, ...]
+    confidence: float
+    """Of the verdict (found / nothing found), 0..1; how it is reckoned is on the method's page in docs/."""
+    threshold: float | None = None
+    """The score above which a sample of a suspect class is flagged; None where there is no single one."""
+    control: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    """(M,) scores of known-clean held-out reserve samples on the same scale; may be empty."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able details for the report: one entry a round, and the like."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by stage."""
+
+    @property
+    def found(self) -> bool:
+        return bool(self.flagged.any())
+
+
+class Detector(ABC):
+    """Base of the methods: a frozen dataclass whose fields are the hyper-parameters, with a sentence each."""
+
+    name: ClassVar[str]
+    kinds: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
+        """Score and flag the samples of ``train`` with the help of the clean ``reserve``.
+
+        ``canaries`` (N,) bool marks rows planted by the audit itself: they are trained on and scored like any
+        other row and may be flagged by the same threshold, but take no part in any class or data-set decision.
+        """

@@ -1,0 +1,57 @@
+"""Where and how a job runs. Passed down explicitly; there is no global state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tocsin.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[str, float], None]
+"""``progress(stage, fraction)``: a plain name for what runs now, and how much of *that stage* is done, 0..1."""
+
+
+def silent(stage: str, fraction: float) -> None:
+    """The progress sink of library use: says nothing."""
+
+
+def default_cache() -> Path:
+    """``$TOCSIN_CACHE``, else the platform's cache folder for the user."""
+    if "TOCSIN_CACHE" in os.environ:
+        return Path(os.environ["TOCSIN_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tocsin"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Device, seed, folders and progress sink of one job."""
+
+    device: str = "auto"
+    """``auto`` (CUDA if there is one, else CPU), ``cpu``, ``cuda``, ``cuda:1`` ..."""
+    seed: int = 0
+    """Everything random derives from it: same seed, same machine, same answer."""
+    cache: Path = field(default_factory=default_cache)
+    """Decoded data sets live here, keyed by content."""
+    checkpoints: Path | None = None
+    """Folder in which a long job leaves finished steps so that a killed run resumes; None: nothing is written."""
+    progress: Progress = silent
+    """Called from the job's thread with (stage, fraction of the stage done)."""
+
+    def torch_device(self) -> torch.device:
+        """The device as torch names it. Raises `InputError` when it is not there."""
+        import torch
+
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as why:
+            raise InputError(f"device: {self.device!r} cannot be used here; allowed: auto, cpu, or cuda where a GPU is visible") from why
+        return device
