@@ -45,7 +45,7 @@ class Attack(ABC):
 
     def victims(self, labels: np.ndarray) -> np.ndarray:
         """(N,) bool: the test samples on which ASR is measured; by default all whose true class is not the target."""
-        return labels != self.target
+        return np.asarray(labels != self.target)
 
     def recipe(self) -> dict[str, Any]:
         """Name and fields, for the manifest."""
