@@ -119,12 +119,15 @@ def checker(size: int) -> np.ndarray:
 
 
 def colour_square(size: int, channels: int, seed: int) -> np.ndarray:
-    """(size, size, C) uint8 of seeded saturated colours, none of them zero: the stand-in for the Trojan square."""
+    """(size, size, C) uint8 of seeded saturated colours, no value zero: the stand-in for the published Trojan square.
+
+    One channel: the first of the three, which keeps the contrast that a mean of colours would lose.
+    """
     rng = np.random.default_rng([seed, 0x7201])
     colours = rng.integers(1, 256, (size, size, 3))
     strongest = colours == colours.max(axis=2, keepdims=True)
     saturated = np.where(strongest, np.maximum(colours, 200), np.maximum(colours // 2, 1))
-    return to_channels(saturated.astype(np.uint8), channels)
+    return saturated[:, :, :channels].astype(np.uint8)
 
 
 def ellipses(height: int, width: int, channels: int, seed: int) -> np.ndarray:
@@ -160,7 +163,7 @@ def noise(height: int, width: int, channels: int, seed: int) -> np.ndarray:
 
 
 def to_channels(picture: np.ndarray, channels: int) -> np.ndarray:
-    """(H, W, 3) uint8 as it is, or its channel mean as (H, W, 1); the mean of non-zero colours is non-zero."""
+    """(H, W, 3) uint8 as it is, or its channel mean as (H, W, 1)."""
     return picture if channels == 3 else to_bytes(picture.mean(axis=2, keepdims=True))
 
 

@@ -1,0 +1,166 @@
+"""The ordinary training loop: fit, predict, features. Data stay uint8 in one array; there is no loader and no worker process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tocsin.errors import InputError
+from tocsin.kinds.image import ImageKind
+from tocsin.networks.base import Classifier
+from tocsin.runtime import Runtime
+
+_EVAL_BATCH = 512
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How an ordinary network is trained: SGD with Nesterov momentum on a one-cycle schedule."""
+
+    epochs: int = 8
+    """Passes over the training set."""
+    lr: float = 0.1
+    """Highest learning rate of the cycle."""
+    batch: int = 128
+    """Samples a step."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 5e-4
+    """Of SGD."""
+    augment: bool = True
+    """Random crops, and mirrored pictures where the kind allows them."""
+    label_smoothing: float = 0.0
+    """Of the cross entropy."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 2:
+            raise InputError(f"epochs and batch: got {self.epochs} and {self.batch}, allowed are epochs from 1 and a batch from 2")
+        if not (0 < self.lr < float("inf") and self.weight_decay >= 0 and 0 <= self.momentum < 1 and 0 <= self.label_smoothing < 1):
+            raise InputError(
+                f"lr {self.lr}, weight_decay {self.weight_decay}, momentum {self.momentum}, label_smoothing {self.label_smoothing}: "
+                "allowed are lr above 0, weight_decay from 0, momentum and label_smoothing from 0 to below 1"
+            )
+
+
+def one_cycle(step: int, steps: int, peak: float) -> float:
+    """Learning rate of ``step`` in 0..steps-1: linear rise over the first fifth, then a half cosine down to almost 0."""
+    place, rise = (step + 1) / (steps + 1), 0.2
+    if place < rise:
+        return peak * place / rise
+    return peak * 0.5 * (1 + math.cos(math.pi * (place - rise) / (1 - rise)))
+
+
+def fast_type(device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the hardware multiplies it natively (GPU, CPU with AMX or AVX512-BF16), else None (float32)."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return torch.bfloat16 if any(check() for check in checks if check) else None
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Mixed precision where it is faster, else nothing."""
+    dtype = fast_type(device)
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """cuDNN restricted to its reproducible kernels for the time of the block; the CPU's are reproducible as they are."""
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False) if device.type == "cuda" else nullcontext():
+        yield
+
+
+def gatherer(inputs: np.ndarray, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A function from row numbers (B,) to raw samples (B, ...) on the device.
+
+    On a GPU the whole array is uploaded once; on the CPU rows are read from the array or memory map it is.
+    """
+    if device.type == "cpu":
+        return lambda rows: torch.from_numpy(np.asarray(inputs[rows.numpy()]))
+    resident = torch.from_numpy(np.array(inputs)).to(device)
+    return lambda rows: resident[rows.to(device)]
+
+
+def fit(
+    network: Classifier,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    kind: ImageKind,
+    settings: FitSettings,
+    runtime: Runtime,
+    *,
+    stage: str = "training",
+) -> Classifier:
+    """Trains ``network`` in place and returns it in eval mode on the runtime's device.
+
+    ``inputs`` raw samples (N, ...), ``labels`` (N,). Order and augmentation derive from ``runtime.seed``; progress is
+    reported under ``stage``. Raises `InputError` for fewer than two samples.
+    """
+    n = len(labels)
+    if n < 2:
+        raise InputError(f"training set: got {n} samples, at least 2 are needed")
+    device = runtime.torch_device()
+    network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    gather, answers = gatherer(inputs, device), torch.from_numpy(np.array(labels, np.int64)).to(device)
+    generator = torch.Generator().manual_seed(runtime.seed)
+    batch = min(settings.batch, n)
+    per_epoch = n // batch  # what is left over has its turn in another epoch's order
+    steps = per_epoch * settings.epochs
+    optimizer = torch.optim.SGD(
+        network.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.momentum > 0
+    )
+    with deterministic(device):
+        for step in range(steps):
+            if step % per_epoch == 0:
+                order = torch.randperm(n, generator=generator)
+            rows = order[(step % per_epoch) * batch :][:batch]
+            raw = gather(rows)
+            x = kind.to_tensor(kind.augment(raw, generator) if settings.augment else raw)
+            optimizer.param_groups[0]["lr"] = one_cycle(step, steps, settings.lr)
+            with autocast(device):
+                logits = network(x)
+            loss = F.cross_entropy(logits.float(), answers[rows.to(device)], label_smoothing=settings.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if step % 20 == 19 or step == steps - 1:
+                runtime.progress(stage, (step + 1) / steps)
+    return network.eval()
+
+
+def predict(network: Classifier, inputs: np.ndarray, kind: ImageKind, runtime: Runtime, *, stage: str = "predicting") -> np.ndarray:
+    """Logits (N, classes) float32 of raw samples (N, ...), in eval mode without augmentation."""
+    return _forward(network, network, inputs, kind, runtime, stage)
+
+
+def features(network: Classifier, inputs: np.ndarray, kind: ImageKind, runtime: Runtime, *, stage: str = "reading features") -> np.ndarray:
+    """Penultimate features (N, F) float32 of raw samples (N, ...), in eval mode without augmentation."""
+    return _forward(network, network.features, inputs, kind, runtime, stage)
+
+
+def _forward(
+    network: Classifier, function: Callable[[Tensor], Tensor], inputs: np.ndarray, kind: ImageKind, runtime: Runtime, stage: str
+) -> np.ndarray:
+    n, device = len(inputs), runtime.torch_device()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    was_training = network.training
+    network.eval()
+    parts: list[Tensor] = []
+    with torch.inference_mode(), autocast(device), deterministic(device):
+        for start in range(0, n, _EVAL_BATCH):
+            raw = torch.from_numpy(np.array(inputs[start : start + _EVAL_BATCH])).to(device)
+            parts.append(function(kind.to_tensor(raw)).float())
+            runtime.progress(stage, min(1.0, (start + _EVAL_BATCH) / n))
+    network.train(was_training)
+    if not parts:
+        return np.empty((0, network.head.out_features if function is network else network.head.in_features), np.float32)
+    return torch.cat(parts).cpu().numpy()
