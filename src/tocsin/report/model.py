@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.base import Findings
+from tocsin.errors import InputError
+from tocsin.report import words
+
+FOUND = "found"
+NOTHING_FOUND = "nothing found"
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,19 @@ class CanaryResult:
     """Share of the working copy."""
     mean_rank: float = 0.0
     """Mean percentile of its scores among the real samples, 0..1 (1 = above all of them)."""
+
+
+class Suspect(NamedTuple):
+    """One flagged sample."""
+
+    id: str
+    score: float
+    rank: int
+    """1 = the highest score of the whole set."""
+    label: str
+    """The class it is filed under: for a dirty-label attack, the attacker's target."""
+    row: int
+    """Its index in ``report.train``."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +69,67 @@ class Report:
     def kept(self) -> Dataset:
         """The data set to train on."""
         return self.train[~self.flagged]
+
+    @property
+    def preset(self) -> str:
+        """The preset that ran."""
+        return self.findings.preset
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """(N,) rows by falling score; ties in the data's order, scores that are not numbers last."""
+        return np.argsort(-np.nan_to_num(self.findings.scores.astype(np.float64), nan=-np.inf), kind="stable")
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """(N,) int64: 1 for the highest score."""
+        ranks = np.empty(len(self.order), np.int64)
+        ranks[self.order] = np.arange(1, len(self.order) + 1)
+        return ranks
+
+    @cached_property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """The flagged samples by falling score."""
+        rows = self.order[self.flagged[self.order]]
+        columns = (self.train.ids[rows], self.findings.scores[rows], self.ranks[rows], self.train.labels[rows], rows)
+        names = self.train.classes
+        return tuple(Suspect(i, s, r, names[k], row) for i, s, r, k, row in zip(*(c.tolist() for c in columns), strict=True))
+
+    @property
+    def verdict(self) -> str:
+        """``found`` or ``nothing found``."""
+        return FOUND if self.findings.found else NOTHING_FOUND
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one plain sentence; for "nothing found" with what the canaries say about the audit's power."""
+        return words.sentence(self)
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to do next, one sentence each."""
+        return words.advice(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``index.html``, ``findings.csv``, ``findings.json`` and ``kept.csv`` into ``folder``; the path of the page.
+
+        The files of an earlier report are replaced, each in one step; nothing else in the folder is touched.
+        Raises `InputError` where ``folder`` is a file, `AuditIncomplete` where the disk refuses.
+        """
+        # here, not above: these import this module
+        from tocsin.report.files import write_text
+        from tocsin.report.page import render
+        from tocsin.report.tables import findings_csv, findings_json, kept_csv
+
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"out: {folder} is a file; a folder for the report was expected")
+        # The tables first: they matter most, should the disk fill up.
+        for name, text in (
+            ("findings.json", findings_json),
+            ("findings.csv", findings_csv),
+            ("kept.csv", kept_csv),
+            ("index.html", render),
+        ):
+            write_text(folder / name, text(self))
+        return folder / "index.html"

@@ -1,0 +1,106 @@
+"""The report as tables for programs and spreadsheets: findings.csv, findings.json, kept.csv (docs/report.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tocsin.report.cells import to_csv
+
+if TYPE_CHECKING:
+    from tocsin.data.dataset import Dataset
+    from tocsin.report.model import Report
+
+SCHEMA = "tocsin.findings/1"
+FILE_LAYOUTS = frozenset({"folder", "metadata", "manifest"})
+"""Layouts whose ids are paths below the data's root; in all others ids are row numbers."""
+
+
+def findings_csv(report: Report) -> str:
+    """Every sample, most suspicious first: rank, id, label, score, flagged."""
+    rows, train = report.order, report.train
+    columns = (report.ranks[rows], train.ids[rows], train.labels[rows], report.findings.scores[rows], report.flagged[rows])
+    ranks, ids, labels, scores, flagged = (column.tolist() for column in columns)
+    names = [train.classes[k] for k in labels]
+    return to_csv(("rank", "id", "label", "score", "flagged"), zip(ranks, ids, names, scores, flagged, strict=True))
+
+
+def kept_csv(report: Report) -> str:
+    """The samples to train on, in the data's order."""
+    return manifest(report.train, ~report.flagged)
+
+
+def manifest(train: Dataset, keep: np.ndarray) -> str:
+    """``path,label`` (paths below the data's root) or, for data without files, ``row,label``, of the samples in ``keep`` (N,) bool."""
+    column = "path" if train.layout in FILE_LAYOUTS else "row"
+    names = [train.classes[k] for k in train.labels[keep].tolist()]
+    return to_csv((column, "label"), zip(train.ids[keep].tolist(), names, strict=True))
+
+
+def findings_json(report: Report) -> str:
+    """The findings as JSON text, schema `SCHEMA`."""
+    return json.dumps(findings_dict(report), indent=1, allow_nan=False) + "\n"
+
+
+def findings_dict(report: Report) -> dict[str, Any]:
+    """What findings.json holds: plain JSON types only, NaN and infinities as null."""
+    from tocsin import __version__
+
+    found = report.findings
+    content = {
+        "schema": SCHEMA,
+        "tocsin": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "verdict": report.verdict,
+        "sentence": report.sentence,
+        "confidence": found.confidence,
+        "detector": found.detector,
+        "preset": found.preset,
+        "seconds": report.seconds,
+        "data": {**describe(report.train), "fingerprint": report.train.fingerprint},
+        "reserve": describe(report.reserve),
+        "settings": report.settings,
+        "classes": [asdict(c) for c in found.classes],
+        "canaries": [asdict(c) for c in report.canaries],
+        "suspects": [{"id": s.id, "label": s.label, "score": s.score, "rank": s.rank} for s in report.suspects],
+        "threshold": found.threshold,
+        "evidence": found.evidence,
+        "timings": found.timings,
+        "notes": report.notes,
+        "advice": report.advice,
+    }
+    plain: dict[str, Any] = jsonable(content)
+    return plain
+
+
+def describe(data: Dataset) -> dict[str, Any]:
+    """Where a data set came from and how large it is."""
+    return {
+        "source": None if data.source is None else str(data.source),
+        "layout": data.layout,
+        "kind": data.kind,
+        "samples": len(data),
+        "classes": list(data.classes),
+    }
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` in plain JSON types: numpy scalars and arrays converted, NaN and infinities null, the unknown as text."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else repr(value)

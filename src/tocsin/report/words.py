@@ -1,0 +1,146 @@
+"""The report's sentences: the verdict, its reach, and what to do next. Pure functions on a Report."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tocsin.report.model import CanaryResult, Report
+
+_TRIGGER_WORDS = {"patch": "patch", "blend": "blended", "warp": "warped"}
+LOW_POWER = 0.8
+"""Share of a canary kind below which the audit is called weak against it."""
+_SMALL_RESERVE = 1000
+_SMALL_RESERVE_CLASS = 10
+
+
+def shown(name: str, limit: int = 60) -> str:
+    """A name from the data, safe in a sentence or a terminal: no control or invisible characters, not too long."""
+    clean = "".join(c if c.isprintable() else "�" for c in name)
+    return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
+
+
+def percent(share: float) -> str:
+    """``0.9931`` -> ``99.3 %``. Rounded down at the top, so that only certainty reads as 100 %."""
+    value = 100 * share
+    if 99 <= value < 100:
+        value = np.floor(value * 10) / 10
+    return f"{value:.3g} %" if value < 99.95 or value >= 100 else "99.9 %"
+
+
+def listed(parts: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def weak_canaries(report: Report) -> list[CanaryResult]:
+    """The planted kinds of which fewer than `LOW_POWER` were found."""
+    return [c for c in report.canaries if c.planted and c.found < LOW_POWER * c.planted]
+
+
+def trigger_word(trigger: str) -> str:
+    """The adjective for a kind of canary."""
+    return _TRIGGER_WORDS.get(trigger, trigger)
+
+
+def canaries(report: Report) -> str:
+    """``of 150 planted patch samples (0.3 %) we found 150, of 150 blended ones 92``; empty without canaries."""
+    parts = []
+    for place, c in enumerate(c for c in report.canaries if c.planted):
+        # The rate is said once, and again only where it changes.
+        rate = f" ({percent(c.rate)})" if place == 0 or c.rate != report.canaries[0].rate else ""
+        if place == 0:
+            parts.append(f"of {c.planted:,} planted {trigger_word(c.trigger)} samples{rate} we found {c.found:,}")
+        else:
+            parts.append(f"of {c.planted:,} {trigger_word(c.trigger)} ones{rate} {c.found:,}")
+    return ", ".join(parts)
+
+
+def sentence(report: Report) -> str:
+    """The verdict in one plain sentence."""
+    confidence = f"(confidence {percent(report.findings.confidence)})"
+    if not report.flagged.any():
+        power = canaries(report)
+        if not power:
+            return "Nothing found; no test samples were planted, so how much this audit would have found is not known."
+        return f"Nothing found {confidence}; {power}."
+    count, total = int(report.flagged.sum()), len(report.train)
+    look = "look" if count > 1 else "looks"
+    return f"{count:,} of {total:,} samples {look} poisoned{_pull(report, count)} {confidence}."
+
+
+def _pull(report: Report, count: int) -> str:
+    names = [f"'{shown(c.name)}'" for c in sorted(report.findings.classes, key=lambda c: -c.flagged) if c.suspect]
+    if not names:
+        return ""
+    pull = "they pull" if count > 1 else "it pulls"
+    if len(names) > 3:
+        return f"; {pull} towards {len(names)} classes, most of them towards {names[0]}"
+    return f"; {pull} towards class{'es' if len(names) > 1 else ''} {listed(names)}"
+
+
+def advice(report: Report) -> tuple[str, ...]:
+    """What to do next, the most urgent first, one sentence each."""
+    return (*(_act(report) if report.flagged.any() else _rest(report)), *_power(report), *_reserve(report))
+
+
+def _act(report: Report) -> list[str]:
+
+    return [
+        "Look at the suspects in index.html: tick what should stay, and download your decisions as a CSV file.",
+        "Make a clean copy or manifest with tocsin apply, from your decisions or straight from findings.json; "
+        "your own files stay as they are.",
+        "Train from scratch on what is kept: a model that has already seen the full set must be taken to carry the backdoor.",
+        "Find out how the suspects got in: their file dates, authors and sources often point at others the audit did not see.",
+    ]
+
+
+def _rest(report: Report) -> list[str]:
+    return [
+        "You can train on all samples; nothing needs to be removed.",
+        "Nothing found is not proof of absence: triggers that are rarer or fainter than the planted ones can be missed.",
+    ]
+
+
+def _power(report: Report) -> list[str]:
+    if not any(c.planted for c in report.canaries):
+        return ["The power of this audit was not measured; run it with canaries to learn what it would have found."]
+    weak = weak_canaries(report)
+    if not weak:
+        return []
+    kinds = listed([f"{trigger_word(c.trigger)} ({c.found:,} of {c.planted:,})" for c in weak])
+    if report.preset == "thorough":
+        return [f"Even the thorough preset missed many planted samples: {kinds}; a larger reserve helps, and such triggers may still hide."]
+    return [f"This audit is weak against some triggers, {kinds}; run it again with --preset thorough."]
+
+
+def _reserve(report: Report) -> list[str]:
+    said = []
+    size, counts = len(report.reserve), report.reserve.class_counts
+    least = int(counts.min()) if len(counts) else 0
+    if size < _SMALL_RESERVE or least < _SMALL_RESERVE_CLASS:
+        said.append(
+            f"The reserve is small ({size:,} samples, {least:,} in its smallest class); "
+            f"{max(_SMALL_RESERVE, _SMALL_RESERVE_CLASS * len(counts)):,} or more, spread over all classes, make the answer firmer."
+        )
+    said.append(
+        "The answer rests on the reserve being clean: a trigger that is also in the reserve looks harmless to the audit, "
+        "so vet the reserve by eye or take it from a source you trust."
+    )
+    return said
+
+
+def commands(report: Report) -> tuple[tuple[str, str], ...]:
+    """What to type next: (what it does, command) pairs."""
+    data = shlex.quote(str(report.train.source)) if report.train.source is not None else "DATA"
+    reserve = shlex.quote(str(report.reserve.source)) if report.reserve.source is not None else "RESERVE"
+    typed = []
+    if report.flagged.any():
+        typed.append(("Remove every suspect", f"tocsin apply {data} findings.json --out clean/"))
+        typed.append(("Remove what you decided here", f"tocsin apply {data} decisions.csv --out clean/"))
+    if weak_canaries(report) and report.preset != "thorough":
+        typed.append(("Look again with more power", f"tocsin audit {data} --reserve {reserve} --preset thorough"))
+    return tuple(typed)
