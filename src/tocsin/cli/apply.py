@@ -1,0 +1,36 @@
+"""``tocsin apply``: from findings or decisions to clean data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocsin.cli import options
+from tocsin.cli.console import progress, say
+from tocsin.cli.outcome import refuse_inside
+
+
+def command(
+    data: options.Data,
+    decisions: Annotated[
+        Path, typer.Argument(metavar="DECISIONS", help="decisions.csv from the report's page, findings.csv or findings.json.")
+    ],
+    out: Annotated[Path, typer.Option(help="kept.csv for a list of what stays; any other name for a clean copy.")],
+    quiet: options.Quiet = False,
+) -> None:
+    """Leave out what an audit flagged, or what a reviewer decided to remove. DATA itself stays as it is."""
+    from tocsin.data import load, write
+    from tocsin.decisions import apply, write_manifest
+
+    refuse_inside(out, data)
+    with progress(quiet) as sink:
+        dataset = load(data, progress=sink)
+        keep = apply(dataset, decisions)
+        if out.suffix.lower() == ".csv":
+            write_manifest(dataset, keep, out)
+        else:
+            write(dataset[keep], out)
+    if not quiet:
+        say(f"{int(keep.sum()):,} of {len(dataset):,} samples kept, {int((~keep).sum()):,} left out: {out}")

@@ -1,0 +1,114 @@
+"""``tocsin audit``: the main job."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tocsin.cli import options
+from tocsin.cli.console import progress, say, span, table
+from tocsin.cli.outcome import EXIT_CODES, NOTHING_FOUND, SUSPECTS_FOUND, refuse_inside
+from tocsin.errors import InputError
+
+if TYPE_CHECKING:
+    from tocsin.report.model import Report
+
+NO_RESERVE = (
+    "--reserve is missing: the audit compares your data with a clean sample of the same classes (some hundred, better 2,000, that you trust). "
+    "If there is none, run `tocsin reserve DATA -n 2000 --out vet/`: it draws one for you to check by eye"
+)
+_ROWS = 12
+
+
+def command(
+    data: options.Data,
+    reserve: Annotated[
+        Path | None, typer.Option(help="Clean samples of the same classes, in any of the same forms.", show_default=False)
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="fast; thorough (larger network, up to 20 minutes); paper (the published procedure).")
+    ] = "fast",
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("tocsin-report"),
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    detector: Annotated[str, typer.Option(help="The method, as `tocsin methods` lists them.")] = "ct",
+    settings: options.Settings = None,
+    canaries: Annotated[
+        bool, typer.Option("--canaries/--no-canaries", help="Plant test samples in the working copy to measure what would be found.")
+    ] = True,
+    size: options.Size = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the finished rounds of a run that was stopped.")] = True,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Which samples of DATA plant a backdoor? Writes a report; your files are never changed."""
+    if reserve is None:
+        raise InputError(NO_RESERVE)
+    began = time.monotonic()
+    refuse_inside(out, data)
+    refuse_inside(out, reserve)
+    checkpoints = _workplace(out, resume)
+
+    from tocsin.audit import audit
+    from tocsin.data import load
+    from tocsin.runtime import Runtime
+
+    with progress(quiet) as sink:
+        runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
+        report = audit(
+            load(data, size=size, progress=sink),
+            load(reserve, size=size, progress=sink),
+            preset=preset,
+            detector=detector,
+            params=options.pairs(settings),
+            canaries=canaries,
+            runtime=runtime,
+        )
+        report = replace(report, settings={**report.settings, "command": shlex.join(["tocsin", *sys.argv[1:]])})
+        page = report.save(out)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    if json:
+        sys.stdout.write((out / "findings.json").read_text("utf-8"))
+    elif not quiet:
+        _show(report, page, time.monotonic() - began)
+    raise typer.Exit(SUSPECTS_FOUND if report.flagged.any() else NOTHING_FOUND)
+
+
+command.__doc__ = f"{command.__doc__}\n\n{EXIT_CODES}"
+
+
+def _workplace(out: Path, resume: bool) -> Path:
+    """The checkpoint folder in ``out``, made now: an unwritable place is said before the work, not after it."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {out} is a file; a folder for the report was expected")
+    checkpoints = out / ".checkpoints"
+    if not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    return checkpoints
+
+
+def _show(report: Report, page: Path, seconds: float) -> None:
+    from tocsin.report.words import canaries, shown
+
+    say(report.sentence, style="bold red" if report.flagged.any() else "bold green")
+    guilty = sorted((c for c in report.findings.classes if c.flagged), key=lambda c: -c.flagged)
+    if guilty:
+        rows = [[shown(c.name), f"{c.size:,}", f"{c.flagged:,}", f"{c.p_value:.2g}", "yes" if c.suspect else ""] for c in guilty[:_ROWS]]
+        table(["class", "samples", "flagged", "p", "target"], rows)
+        if len(guilty) > _ROWS:
+            say(f"... and {len(guilty) - _ROWS} more classes")
+        if any(c.planted for c in report.canaries):
+            say(f"Controls: {canaries(report)}.")
+    for note in report.notes:
+        say(f"Note: {note}")
+    say(f"Next: {report.advice[0]}" if report.advice else "")
+    say(f"Report: {page}")
+    say(f"Took {span(seconds)}.")

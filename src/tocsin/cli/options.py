@@ -1,0 +1,55 @@
+"""Arguments and options that several commands share, and the ``key=value`` pairs of ``--set``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocsin.errors import InputError
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="A folder of class folders, a folder with metadata.csv, an .npz, a csv or parquet manifest, or CIFAR batches."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Everything random derives from it: same seed, same machine, same answer.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors; the exit code and the files tell.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Size = Annotated[
+    int | None, typer.Option(help="Side in pixels at which pictures are worked on; by default chosen from the data.", show_default=False)
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting of the method, as `tocsin methods` lists them; may be repeated.", show_default=False
+    ),
+]
+
+
+def pairs(given: list[str] | None) -> dict[str, str]:
+    """``["lr=0.1", "rounds=4"]`` -> ``{"lr": "0.1", "rounds": "4"}``. Raises `InputError` that lists every malformed one."""
+    wrong = [word for word in given or [] if not word.partition("=")[0].strip() or "=" not in word]
+    if wrong:
+        raise InputError(f"--set: got {', '.join(map(repr, wrong))}; allowed is KEY=VALUE, for example --set rate=0.01")
+    split = [word.partition("=") for word in given or []]
+    names = [key.strip() for key, _, _ in split]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"--set: {', '.join(twice)} given more than once; which value is meant?")
+    return {key.strip(): value.strip() for key, _, value in split}
+
+
+def class_index(word: str, classes: tuple[str, ...]) -> int:
+    """The class called ``word``, else the class of that number. Raises `InputError` that names the nearest class."""
+    if word in classes:
+        return classes.index(word)
+    if word.isdecimal() and int(word) < len(classes):
+        return int(word)
+    from tocsin.params import closest
+
+    shown = ", ".join(classes[:10]) + (" ..." if len(classes) > 10 else "")
+    raise InputError(f"--target: no class {word!r}{closest(word, classes)} (classes: {shown}; or a number from 0 to {len(classes) - 1})")

@@ -1,0 +1,42 @@
+"""``tocsin poison``: a red-team fixture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocsin.cli import options
+from tocsin.cli.console import progress, say
+from tocsin.cli.outcome import refuse_inside
+
+
+def command(
+    data: options.Data,
+    out: Annotated[Path, typer.Option(help="Where the poisoned copy goes; must not exist yet.")],
+    attack: Annotated[str, typer.Option(help="Which attack, as `tocsin methods` lists them.")] = "badnet",
+    rate: Annotated[float | None, typer.Option(help="Share of the training set to poison, 0..1.", show_default="the attack's")] = None,
+    target: Annotated[str | None, typer.Option(help="Target class: its name or its number.", show_default="0")] = None,
+    settings: options.Settings = None,
+    seed: options.Seed = 0,
+    size: options.Size = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a poisoned copy of DATA for testing, in the same layout, with a manifest of what was planted."""
+    from tocsin.data import load, write
+    from tocsin.poisoning import build, poison
+
+    refuse_inside(out, data)
+    given = options.pairs(settings)
+    with progress(quiet) as sink:
+        dataset = load(data, size=size, progress=sink)
+        if rate is not None:
+            given["rate"] = str(rate)
+        if target is not None:
+            given["target"] = str(options.class_index(target, dataset.classes))
+        poisoned = poison(dataset, build(attack, **given), seed)
+        write(poisoned, out)
+    if not quiet:
+        covers = f" and {len(poisoned.covers):,} covers" if len(poisoned.covers) else ""
+        say(f"{len(poisoned.planted):,} of {len(dataset):,} samples poisoned by {attack}{covers}: {out}")

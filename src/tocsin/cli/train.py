@@ -1,0 +1,57 @@
+"""``tocsin train``: the victim."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tocsin.cli import options
+from tocsin.cli.console import progress, say, table
+from tocsin.cli.demo import share
+
+
+def command(
+    data: options.Data,
+    test: Annotated[Path, typer.Option(help="Clean test samples of the same classes.")],
+    without: Annotated[
+        Path | None,
+        typer.Option(help="findings or decisions of an audit: train a second time without what it removes.", show_default=False),
+    ] = None,
+    attack: Annotated[str | None, typer.Option(help="The attack to measure ASR with.", show_default="what DATA's manifest says")] = None,
+    settings: options.Settings = None,
+    network: Annotated[str, typer.Option(help="The network.")] = "small",
+    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 8,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    size: options.Size = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train an ordinary network on DATA; report accuracy (ACC) and attack success rate (ASR)."""
+    from tocsin.data import load, manifest_of
+    from tocsin.decisions import apply
+    from tocsin.learning import FitSettings
+    from tocsin.poisoning import attack_of, build
+    from tocsin.runtime import Runtime
+    from tocsin.victim import train_victim
+
+    with progress(quiet) as sink:
+        train = load(data, size=size, progress=sink)
+        clean = load(test, size=size, progress=sink)
+        recipe = manifest_of(data)
+        measured = build(attack, **options.pairs(settings)) if attack else attack_of(recipe) if recipe else None
+        sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
+        runtime = Runtime(device=device, seed=seed, progress=sink)
+        results = {
+            name: train_victim(part, clean, measured, network=network, settings=FitSettings(epochs=epochs), runtime=runtime)
+            for name, part in sets.items()
+        }
+    if json:
+        document: dict[str, Any] = {"attack": measured.recipe() if measured else None, "runs": {n: r.as_dict() for n, r in results.items()}}
+        say(jsonlib.dumps(document, indent=2))
+    elif not quiet:
+        rows = [[n, f"{r.samples:,}", share(r.acc), share(r.asr), share(r.asr_without_trigger)] for n, r in results.items()]
+        table(["trained on", "samples", "ACC", "ASR", "ASR, no trigger"], rows)

@@ -1,0 +1,174 @@
+"""What holds for the whole repository: layering, lightness, size of files, links, and what no file may name."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tocsin"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# Which layer a module belongs to, by the first part of its name below tocsin (a longer name wins). A module may import from its own
+# layer and from lower ones. The numbers are the drawing in docs/architecture.md.
+LAYERS = {
+    "errors": 0,
+    "runtime": 0,
+    "params": 0,
+    "stats": 1,
+    "data": 1,
+    "kinds": 2,
+    "networks": 2,
+    "learning": 3,
+    "attacks": 4,
+    "poisoning": 4,
+    "detectors": 4,
+    "victim": 5,
+    "report": 5,
+    "decisions": 5,
+    "reserve": 5,
+    "audit": 6,
+    "demo": 7,
+    "bench": 7,
+    "cli": 8,
+    "__main__": 9,
+}
+
+
+def tracked() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Modules of tocsin that ``path`` imports, with the line; imports for the type checker alone do not count."""
+    found = []
+
+    class Walk(ast.NodeVisitor):
+        def visit_If(self, node: ast.If) -> None:
+            if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+                self.generic_visit(node)
+
+        def visit_Import(self, node: ast.Import) -> None:
+            found.extend((a.name, node.lineno) for a in node.names)
+
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            # `from tocsin import demo` names a module below tocsin
+            names = [f"tocsin.{a.name}" for a in node.names] if node.module == "tocsin" else [node.module or ""]
+            found.extend((name, node.lineno) for name in names)
+
+    Walk().visit(ast.parse(path.read_text("utf-8")))
+    return [(name.removeprefix("tocsin."), line) for name, line in found if name.startswith("tocsin.")]
+
+
+def layer(name: str) -> int | None:
+    return LAYERS.get(name.split(".")[0])
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {module_name(p).split(".")[0] for p in MODULES} - {""} <= LAYERS.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_point_down(path: Path) -> None:
+    own = layer(module_name(path))
+    if own is None:
+        pytest.skip("the package's public face looks its names up on first use")
+    wrong = [f"line {line}: {name}" for name, line in imports(path) if layer(name) is not None and layer(name) > own]
+    assert not wrong, f"{module_name(path)} (layer {own}) imports from above: {wrong}"
+
+
+def test_the_walk_sees_an_upward_import(tmp_path: Path) -> None:
+    source = tmp_path / "m.py"
+    source.write_text("def f():\n    from tocsin.audit import audit\nif TYPE_CHECKING:\n    from tocsin.cli import app\n")
+    assert imports(source) == [("audit", 2)]
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "cli" not in p.parts], ids=module_name)
+def test_nothing_below_the_command_line_prints(path: Path) -> None:
+    calls = [
+        n.lineno for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"
+    ]
+    assert not calls
+
+
+@pytest.mark.parametrize("statement", ["import tocsin", "from tocsin import Dataset, Runtime, InputError", "import tocsin.cli"])
+def test_import_is_light(statement: str) -> None:
+    code = f"{statement}\nimport sys\nprint([m for m in ('torch', 'sklearn', 'scipy', 'PIL', 'pyarrow', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+
+
+def test_public_names_resolve_and_stay_what_they_are() -> None:
+    """`tocsin.audit` is a function and also the name of a module: importing the latter must not hide the former."""
+    code = "import tocsin, tocsin.audit, tocsin.data\nfor n in tocsin.__all__: getattr(tocsin, n)\n" * 2 + "assert callable(tocsin.audit)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_file_names_a_package_host() -> None:
+    # written in pieces so that this file does not name them either
+    hosts = [
+        "py" + "pi.org",
+        "pythonhosted" + ".org",
+        "npm" + "js",
+        "download." + "pytorch",
+        "conda" + ".anaconda",
+        "index" + "-url",
+        "find" + "-links",
+    ]
+    pattern = re.compile("|".join(map(re.escape, hosts)).encode())
+    assert [str(p.relative_to(ROOT)) for p in tracked() if pattern.search(p.read_bytes())] == []
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks"])
+def test_files_stay_short(folder: str) -> None:
+    long = {str(p.relative_to(ROOT)): n for p in (ROOT / folder).rglob("*.py") if (n := len(p.read_text("utf-8").splitlines())) > 400}
+    assert not long
+
+
+LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|(?:src|href)=\"([^\"]+)\"")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ +(.+?) *$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_resolve(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    broken = []
+    for target in (a or b for a, b in LINK.findall(text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = unquote(target).partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+def test_constraints_pin_every_dependency() -> None:
+    pinned = {
+        re.split(r"[=; ]", line)[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+    }
+    declared = set(re.findall(r"^ +\"([A-Za-z0-9_.-]+)>=", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    declared |= set(re.findall(r"\"([a-z]+)>=[\d.]+\"", (ROOT / "pyproject.toml").read_text())) - {"hatchling"}
+    assert {"torch", "numpy", "typer", "pytest", "pyarrow"} <= declared
+    assert declared <= pinned
