@@ -67,11 +67,13 @@ def histogram(
         parts.append(f'<text class="tick" x="{left - 8}" y="{at + 4:.1f}" text-anchor="end">{10**power:,}</text>')
     columns, base = x(binned.edges), height - bottom
     for (css, _), counts in zip(series, binned.counts, strict=True):
-        shape = _outline(columns, y(counts), base) if css == "control" else _bars(columns, y(counts), counts, base)
+        shape = _outline(columns, y(counts), counts, base) if css == "control" else _bars(columns, y(counts), counts, base)
         parts.append(f'<path class="{css}" d="{shape}"/>')
     parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{base}" y2="{base}"/>')
     for tick in _ticks(low, high, 4 if width < 500 else 8):
-        parts.append(f'<text class="tick" x="{float(x(tick)):.1f}" y="{base + 18}" text-anchor="middle">{tick:g}</text>')
+        parts.append(
+            f'<text class="tick" x="{float(x(tick)):.1f}" y="{base + 18}" text-anchor="middle">{f"{tick:g}".replace("-", "−")}</text>'
+        )
     if threshold is not None and low <= threshold <= high:
         at = float(x(threshold))
         anchor, shift = ("end", -6) if at > width / 2 else ("start", 6)
@@ -89,9 +91,16 @@ def _bars(columns: np.ndarray, tops: np.ndarray, counts: np.ndarray, base: float
     )
 
 
-def _outline(columns: np.ndarray, tops: np.ndarray, base: float) -> str:
-    steps = "".join(f"V{min(t, base):.1f}H{b:.1f}" for b, t in zip(columns[1:].tolist(), tops.tolist(), strict=True))
-    return f"M{columns[0]:.1f} {base}{steps}V{base}"
+def _outline(columns: np.ndarray, tops: np.ndarray, counts: np.ndarray, base: float) -> str:
+    """A step line, left out where it would only cover the axis."""
+    parts, drawing = [], False
+    for a, b, t, n in zip(columns[:-1].tolist(), columns[1:].tolist(), tops.tolist(), counts.tolist(), strict=True):
+        if n:
+            parts.append(f"{'' if drawing else f'M{a:.1f} {base}'}V{t:.1f}H{b:.1f}")
+        elif drawing:
+            parts.append(f"V{base}")
+        drawing = bool(n)
+    return "".join([*parts, f"V{base}" if drawing else ""])
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:

@@ -90,8 +90,10 @@ class Report:
     @cached_property
     def suspects(self) -> tuple[Suspect, ...]:
         """The flagged samples by falling score."""
+        from tocsin.report.tables import shortest
+
         rows = self.order[self.flagged[self.order]]
-        columns = (self.train.ids[rows], self.findings.scores[rows], self.ranks[rows], self.train.labels[rows], rows)
+        columns = (self.train.ids[rows], shortest(self.findings.scores[rows]), self.ranks[rows], self.train.labels[rows], rows)
         names = self.train.classes
         return tuple(Suspect(i, s, r, names[k], row) for i, s, r, k, row in zip(*(c.tolist() for c in columns), strict=True))
 

@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,8 +103,11 @@ class _Album:
         return uri
 
 
-def render(report: Report) -> str:
-    """The page as text. Names in it are escaped; nothing in it is fetched from anywhere."""
+def render(report: Report, folder: Path | None = None) -> str:
+    """The page as text. Names in it are escaped; nothing in it is fetched from anywhere.
+
+    ``folder``: where the report will lie, for the commands it proposes.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -117,12 +120,12 @@ def render(report: Report) -> str:
         script=Markup(script),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         policy=policy,
-        **context(report),
+        **context(report, folder),
     )
     return text.encode("utf-8", errors="replace").decode()
 
 
-def context(report: Report) -> dict[str, Any]:
+def context(report: Report, folder: Path | None = None) -> dict[str, Any]:
     """Everything the template shows."""
     from tocsin import __version__
 
@@ -145,7 +148,7 @@ def context(report: Report) -> dict[str, Any]:
         "canaries": [(c, words.trigger_word(c.trigger), c in weak) for c in report.canaries if c.planted],
         "facts": facts(report),
         "timings": timings(report),
-        "commands": words.commands(report),
+        "commands": words.commands(report, folder),
         "notes": [words.shown(note, 400) for note in report.notes],
         # ids by row: the page's own attributes would not carry every file name unchanged (carriage returns, odd bytes)
         "data": {"key": _key(report), "ids": {tile.row: tile.id for tile in _ticked(groups, best)}, "unlisted": unlisted},
@@ -275,7 +278,8 @@ def clock(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def short_id(name: str, limit: int = 16) -> str:
-    """The end of a long id, where file names differ."""
-    clean = words.shown(name, len(name) + 1)
-    return clean if len(clean) <= limit else f"…{clean[-(limit - 1) :]}"
+def short_id(name: str, limit: int = 13) -> str:
+    """The end of a path's last part, where file names differ; the whole of it is in the tile's title."""
+    # without the ending, which is the same for nearly all
+    last = words.shown(PurePosixPath(name).stem or name, len(name) + 1)
+    return last if len(last) <= limit else f"…{last[-(limit - 1) :]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,7 +91,7 @@ def advice(report: Report) -> tuple[str, ...]:
 def _act(report: Report) -> list[str]:
 
     return [
-        "Look at the suspects in index.html: tick what should stay, and download your decisions as a CSV file.",
+        "Look at the suspects in index.html: untick what should stay, and download your decisions as a CSV file.",
         "Make a clean copy or manifest with tocsin apply, from your decisions or straight from findings.json; "
         "your own files stay as they are.",
         "Train from scratch on what is kept: a model that has already seen the full set must be taken to carry the backdoor.",
@@ -133,14 +134,22 @@ def _reserve(report: Report) -> list[str]:
     return said
 
 
-def commands(report: Report) -> tuple[tuple[str, str], ...]:
-    """What to type next: (what it does, command) pairs."""
-    data = shlex.quote(str(report.train.source)) if report.train.source is not None else "DATA"
-    reserve = shlex.quote(str(report.reserve.source)) if report.reserve.source is not None else "RESERVE"
+def commands(report: Report, folder: Path | None = None) -> tuple[tuple[str, str], ...]:
+    """What to type next: (what it does, command) pairs. ``folder`` is where the report lies."""
+    train, reserve = report.train.source, report.reserve.source
     typed = []
     if report.flagged.any():
-        typed.append(("Remove every suspect", f"tocsin apply {data} findings.json --out clean/"))
-        typed.append(("Remove what you decided here", f"tocsin apply {data} decisions.csv --out clean/"))
-    if weak_canaries(report) and report.preset != "thorough":
-        typed.append(("Look again with more power", f"tocsin audit {data} --reserve {reserve} --preset thorough"))
-    return tuple(typed)
+        if train is None:
+            typed.append(("Decided here, in Python", "clean = train[tocsin.decisions.apply(train, 'decisions.csv')]"))
+        else:
+            findings = shlex.quote(str((folder or Path()) / "findings.json"))
+            typed.append(("Remove every suspect", f"tocsin apply {_typed(train)} {findings} --out clean/"))
+            typed.append(("Remove what is ticked", f"tocsin apply {_typed(train)} decisions.csv --out clean/"))
+    if weak_canaries(report) and report.preset != "thorough" and train is not None and reserve is not None:
+        typed.append(("Look with more power", f"tocsin audit {_typed(train)} --reserve {_typed(reserve)} --preset thorough"))
+    return tuple((what, shown(line, 2000)) for what, line in typed)
+
+
+def _typed(path: Path) -> str:
+    """The path as one word of a shell; one that begins with a dash must not be read as an option."""
+    return shlex.quote(str(path) if not str(path).startswith("-") else f"./{path}")
