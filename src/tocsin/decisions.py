@@ -30,7 +30,9 @@ class _Given:
     """Class names by id, where the file has them."""
     samples: int | None = None
     """Size of the data set the file is about."""
-    fingerprint: str | None = None
+    shape: tuple[int, ...] = ()
+    """Shape of one sample, and the content's hash, where the file has them."""
+    fingerprint: str = ""
 
 
 def read_decisions(path: str | Path) -> dict[str, bool]:
@@ -91,8 +93,9 @@ def _check_same_data(train: Dataset, given: _Given, rows: Mapping[str, int], pat
             f"decisions: {len(other):,} samples in {path} are filed under another class than in the data ({_few(other)}); "
             "was it made for another data set?"
         )
-    # Row numbers fit any data of the same size, so there the content has to match.
-    if train.layout not in FILE_LAYOUTS and given.fingerprint not in (None, train.fingerprint):
+    # Row numbers fit any data of the same size, so there the content has to match; it can't where samples were resized.
+    comparable = train.layout not in FILE_LAYOUTS and given.shape == train.inputs.shape[1:]
+    if comparable and given.fingerprint != train.fingerprint:
         raise InputError(f"decisions: {path} was made for data of the same size but other content; was it made for another data set?")
 
 
@@ -155,13 +158,14 @@ def _from_json(path: Path) -> _Given:
             raise InputError(f"decisions: {path} has schema {shown(str(content['schema']))!r}; this version reads {SCHEMA}")
         ids = [str(entry["id"]) for entry in content["suspects"]]
         labels = {str(entry["id"]): str(entry["label"]) for entry in content["suspects"]}
-        samples, fingerprint = int(content["data"]["samples"]), str(content["data"]["fingerprint"])
+        data = content["data"]
+        samples, shape, fingerprint = int(data["samples"]), tuple(data["shape"]), str(data["fingerprint"])
     except (ValueError, KeyError, TypeError, RecursionError) as why:
         if isinstance(why, InputError):
             raise
         raise InputError(f"decisions: {path} is not a findings.json of tocsin; was it cut off or is it another file?") from why
     _refuse_repeats(path, ids)
-    return _Given(dict.fromkeys(ids, False), labels, samples, fingerprint)
+    return _Given(dict.fromkeys(ids, False), labels, samples, shape, fingerprint)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -127,11 +127,8 @@ class Report:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"out: {folder} is a file; a folder for the report was expected")
         # The tables first: they matter most, should the disk fill up.
-        for name, text in (
-            ("findings.json", findings_json),
-            ("findings.csv", findings_csv),
-            ("kept.csv", kept_csv),
-            ("index.html", render),
-        ):
-            write_text(folder / name, text(self))
+        write_text(folder / "findings.json", findings_json(self))
+        write_text(folder / "findings.csv", findings_csv(self))
+        write_text(folder / "kept.csv", kept_csv(self))
+        write_text(folder / "index.html", render(self, folder))
         return folder / "index.html"

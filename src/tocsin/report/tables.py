@@ -69,7 +69,7 @@ def findings_dict(report: Report) -> dict[str, Any]:
         "detector": found.detector,
         "preset": found.preset,
         "seconds": report.seconds,
-        "data": {**describe(report.train), "fingerprint": report.train.fingerprint},
+        "data": {**describe(report.train), "shape": report.train.inputs.shape[1:], "fingerprint": report.train.fingerprint},
         "reserve": describe(report.reserve),
         "settings": report.settings,
         "classes": [asdict(c) for c in found.classes],
