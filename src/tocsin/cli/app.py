@@ -7,14 +7,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from tocsin import __version__
 from tocsin.cli import apply, audit, demo, methods, poison, reserve, train
 from tocsin.cli.console import complain
-from tocsin.cli.outcome import EXIT_CODES, NOT_FINISHED, NOTHING_FOUND, PipeClosed, explain
+from tocsin.cli.outcome import EXIT_CODES, PIPE_CLOSED, explain
 
 app = typer.Typer(
     name="tocsin",
@@ -51,23 +51,21 @@ def _root(
 
 
 def _translated(command: Callable[..., None]) -> Callable[..., None]:
-    """Keeps two exceptions from typer, which would end both with a code that means something else here."""
+    """Keeps from typer the exceptions that it would end with a code that means something else here (1: suspects found)."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
             sys.stdout.flush()
-        except BrokenPipeError as why:
-            raise PipeClosed from why
-        except KeyboardInterrupt as why:
-            raise _Interrupted from why
+        except (BrokenPipeError, EOFError, KeyboardInterrupt) as why:
+            raise _Ended from why
 
     return run
 
 
-class _Interrupted(Exception):
-    """A KeyboardInterrupt on its way through typer."""
+class _Ended(Exception):
+    """An exception, its cause, on its way through typer."""
 
 
 for _name, _command in _COMMANDS.items():
@@ -83,19 +81,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")
     try:
         app([word for word in words if word != "--traceback"], prog_name="tocsin")
-    except PipeClosed:
-        # The interpreter flushes stdout once more on its way out; let it do so into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(NOTHING_FOUND)
-    except _Interrupted as why:
+    except _Ended as why:
         _end(why.__cause__ or why, show)
     except Exception as why:
         _end(why, show)
 
 
-def _end(why: BaseException, show: bool) -> None:
+def _end(why: BaseException, show: bool) -> NoReturn:
+    if isinstance(why, BrokenPipeError):
+        # Whoever read our output has gone. The interpreter flushes stdout once more on its way out; let it do so into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
     if show:
         traceback.print_exception(why)
     code, sentence = explain(why)
     complain(sentence)
-    sys.exit(code if code > 1 else NOT_FINISHED)
+    sys.exit(code)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tocsin.report.model import Report
 
 NO_RESERVE = (
-    "--reserve is missing: the audit compares your data with a clean sample of the same classes (some hundred, better 2,000, that you trust). "
-    "If there is none, run `tocsin reserve DATA -n 2000 --out vet/`: it draws one for you to check by eye"
+    "--reserve is missing: the audit compares your data with clean samples of the same classes (some hundred, better 2,000, that you "
+    "trust). If there are none, run `tocsin reserve DATA -n 2000 --out vet/`: it draws some for you to check by eye"
 )
 _ROWS = 12
 

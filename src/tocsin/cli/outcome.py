@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,9 @@ NOTHING_FOUND = 0
 SUSPECTS_FOUND = 1
 BAD_INPUT = 2
 NOT_FINISHED = 3
-INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED = 128 + 2
+PIPE_CLOSED = 128 + 13
+"""As the shell reports a program ended by SIGINT or SIGPIPE."""
 
 EXIT_CODES = """**Exit codes**: 0 nothing found (or: done), 1 suspects found, 2 usage or input error, 3 could not finish,
 130 stopped by Ctrl-C."""
@@ -25,10 +26,6 @@ class Outcome(NamedTuple):
 
     code: int
     sentence: str
-
-
-class PipeClosed(Exception):
-    """Whoever read our output has gone (``tocsin ... | head``): nothing left to say, and no failure of ours."""
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
