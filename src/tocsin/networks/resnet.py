@@ -64,11 +64,12 @@ class PooledConv(nn.Module):
 
 
 class SmallResNet(Classifier):
-    """Three pooled convolutions, a basic block after the second and the third, global max pool. Default victim: about a
-    minute of training on a CPU core for 50,000 pictures of 32 x 32 an epoch or two at the default ``width``.
+    """Three pooled convolutions, a basic block after the second and the third, global max pool: the default victim.
+
+    At the default ``width`` about 2,000 to 3,000 pictures of 32 x 32 a second are trained on one CPU core with bfloat16.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 32) -> None:
+    def __init__(self, channels: int, classes: int, width: int = 24) -> None:
         super().__init__()
         self.body = nn.Sequential(
             PooledConv(channels, width),
