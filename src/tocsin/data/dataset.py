@@ -31,12 +31,14 @@ class Dataset:
     """How it was stored: folder, metadata, npz, manifest, cifar, arrays. `data.write` writes the same back."""
     notes: tuple[str, ...] = ()
     """Warnings for the person, one plain sentence each (files skipped, pictures resized ...)."""
+    resized: bool = False
+    """Some samples do not have the size they have in the source (`data.write` then cannot mix copied files with changed ones)."""
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
         if self.labels.shape != (n,) or self.ids.shape != (n,):
             raise InputError(f"labels and ids must have one entry a sample: {n} inputs, {self.labels.shape} labels, {self.ids.shape} ids")
-        if n and not (0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.classes)):
+        if n and not (int(self.labels.min()) >= 0 and int(self.labels.max()) < len(self.classes)):
             raise InputError(f"labels must lie in 0..{len(self.classes) - 1}; got {self.labels.min()}..{self.labels.max()}")
 
     @classmethod

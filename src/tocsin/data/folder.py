@@ -1,0 +1,72 @@
+"""Class folders: ``root/<class>/.../<picture>``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tocsin.data.dataset import Dataset
+from tocsin.data.decoding import decode_files
+from tocsin.data.images import is_picture_name
+from tocsin.data.labels import assemble, encode
+from tocsin.data.listing import Entry, Skips, is_hidden, walk
+from tocsin.data.names import counted, id_of, in_order, listed
+from tocsin.data.request import Request
+from tocsin.errors import InputError
+
+_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+_DATA_SUFFIXES = (".npz", ".csv", ".tsv", ".parquet")
+
+
+def read(request: Request) -> Dataset:
+    """The class is the first folder of a picture's path; ids are paths relative to the root."""
+    root = request.path.resolve()
+    skips = Skips()
+    everything = walk(root, skips)
+    files = [entry for entry in everything if "/" in entry.id]
+    beside = [entry for entry in everything if "/" not in entry.id]
+    folders = _class_folders(root)
+    _check_layout(request.path, folders, files, beside, skips)
+    decoded = decode_files(files, request.size, request.runtime)
+    ids = [files[at].id for at in decoded.kept.tolist()]
+    labels, classes = encode([name.split("/", 1)[0] for name in ids], request.classes)
+    empty = [name for name in folders if name not in set(classes)]
+    notes = [*skips.notes(), *decoded.notes]
+    if empty:
+        notes.append(f"{counted(len(empty), 'class folder')} without a readable picture left out: {listed(empty)}")
+    if pictures := [entry.id for entry in beside if is_picture_name(entry.id)]:
+        notes.append(f"{counted(len(pictures), 'picture')} beside the class folders ignored, no class is known: {listed(pictures)}")
+    if others := len(beside) - len(pictures):
+        notes.append(f"{counted(others, 'file')} beside the class folders ignored")
+    return assemble(decoded.inputs, labels, classes, np.array(ids), layout="folder", source=root, notes=notes, resized=decoded.resized)
+
+
+def _class_folders(root: Path) -> list[str]:
+    with os.scandir(root) as scan:
+        names = [entry.name for entry in scan if not is_hidden(entry.name) and entry.is_dir()]
+    return list(in_order(id_of(name) for name in names))
+
+
+def _check_layout(path: Path, folders: list[str], files: Sequence[Entry], beside: Sequence[Entry], skips: Skips) -> None:
+    """The usual wrong folder, told before any picture is decoded."""
+    if not files:
+        pictures = [entry.id for entry in beside if is_picture_name(entry.id)]
+        tables = [entry.id for entry in beside if entry.id.lower().endswith(_DATA_SUFFIXES)]
+        hint = ""
+        if pictures:
+            hint = (
+                f"; {counted(len(pictures), 'picture')} lie directly in it: put each in a folder named after its class, or add metadata.csv"
+            )
+        elif tables:
+            hint = f"; did you mean {path / tables[0]}?"
+        left_out = f" ({'; '.join(skips.notes())})" if skips.notes() else ""
+        raise InputError(f"{path}: no class folder with pictures in it{hint}{left_out}")
+    if len(folders) > 1 and _SPLITS.issuperset(name.lower() for name in folders):
+        raise InputError(f"{path}: its folders {listed(folders)} look like splits, not classes; did you mean {path / folders[-1]}?")
+    if len(folders) == 1:
+        deeper = {entry.id.split("/")[1] for entry in files if entry.id.count("/") > 1}
+        hint = f"; did you mean {path / folders[0]}?" if len(deeper) > 1 else ""
+        raise InputError(f"{path}: only one class folder, {listed(folders)}; at least two classes are needed{hint}")

@@ -1,0 +1,116 @@
+"""`load`: looks at what it is given and hands it to the reader for that."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tocsin.data import cifar, folder, npz, objects, tables
+from tocsin.data.dataset import Dataset
+from tocsin.data.images import parse_size
+from tocsin.data.names import listed, shown
+from tocsin.data.request import Request
+from tocsin.errors import InputError
+from tocsin.runtime import Runtime
+
+_KINDS = ("image",)
+_HEAD = 512
+
+
+def _is_text(path: Path, head: bytes) -> bool:
+    return b"\0" not in head and path.suffix.lower() in (".csv", ".tsv", ".txt")
+
+
+# Tried from the top; a recogniser sees the path and, for a file, its first bytes.
+_FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Request], Dataset]], ...] = (
+    (lambda path: (path / tables.METADATA).is_file(), tables.read_metadata),
+    (lambda path: bool(cifar.batches_in(path)), cifar.read_folder),
+    (lambda path: True, folder.read),
+)
+_FILES: tuple[tuple[Callable[[Path, bytes], bool], Callable[[Request], Dataset]], ...] = (
+    (lambda path, head: head.startswith((b"PK\x03\x04", b"PK\x05\x06")), npz.read),
+    (lambda path, head: head.startswith(b"PAR1"), tables.read_parquet),
+    (_is_text, tables.read_csv),
+    (
+        lambda path, head: head.startswith(b"\x80") or path.name in cifar.FILES or path.suffix.lower() in (".pkl", ".pickle"),
+        cifar.read_file,
+    ),
+)
+_ALLOWED = "class folders, a folder with metadata.csv, .npz, a .csv or .parquet table of path,label, CIFAR python batches"
+
+
+def load(
+    data: Any,
+    labels: Any = None,
+    *,
+    classes: Sequence[str] | None = None,
+    kind: str = "image",
+    size: int | tuple[int, int] | None = None,
+    root: str | os.PathLike[str] | None = None,
+    runtime: Runtime | None = None,
+) -> Dataset:
+    """A data set from a path, an array pair, or a map-style object. What was skipped or changed is in its ``notes``.
+
+    ``data``: a path (class folders, a folder with ``metadata.csv``, ``.npz``, a CSV or parquet table of ``path,label``, CIFAR
+    python batches), pictures as an array together with ``labels``, or an object with ``len`` and ``[]`` that gives
+    (picture, label). ``classes``: the names, in order, where the data has numbers or to fix the order. ``size``: pixels, a side
+    or (height, width); default: as they are if all are alike and within 64 pixels, else reduced to a common size (see docs).
+    ``root``: the folder a table's paths start from; default its own. ``runtime``: cache folder and progress.
+    Raises `InputError` with everything that is wrong.
+    """
+    if kind not in _KINDS:
+        raise InputError(f"kind: {kind!r} given; allowed: {', '.join(_KINDS)}")
+    if isinstance(classes, str):
+        raise InputError(f"classes: a list of names is needed, got the text {shown(classes)!r}")
+    runtime = runtime or Runtime()
+    wanted, names = parse_size(size), None if classes is None else tuple(str(name) for name in classes)
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, str | os.PathLike):
+        if labels is not None:
+            raise InputError("labels: not used with a path; they are read from the files (give arrays, or a table of path,label)")
+        top = None if root is None else Path(root)
+        if top is not None and not top.is_dir():
+            raise InputError(f"root: {shown(str(top))} is no folder; give the one that the table's paths start from")
+        return _read_path(Request(Path(data), names, wanted, runtime, top))
+    if labels is not None:
+        return objects.read_arrays(data, labels, names, wanted)
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not hasattr(data, "dtype"):
+        return objects.read_map_style(data, names, wanted, runtime)
+    hint = "; labels are missing: load(x, y)" if hasattr(data, "dtype") else "; an iterable data set must be made a map-style one first"
+    raise InputError(f"data: {type(data).__name__} given; allowed: a path, two arrays, or a data set with len and []{hint}")
+
+
+def _read_path(request: Request) -> Dataset:
+    path = request.path
+    try:
+        if path.is_dir():
+            return next(reader for recognise, reader in _FOLDERS if recognise(path))(request)
+        if not path.is_file():
+            raise InputError(_missing(path))
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+        reader = next((reader for recognise, reader in _FILES if recognise(path, head)), None)
+        if reader is None:
+            hint = "; an .npy holds no labels: use load(x, y) or an .npz" if head.startswith(b"\x93NUMPY") else ""
+            raise InputError(f"{shown(str(path))}: not a kind of data known here; allowed: {_ALLOWED}{hint}")
+        return reader(request)
+    except (OSError, ValueError) as why:
+        if isinstance(why, InputError):
+            raise
+        raise InputError(f"{shown(str(path))}: cannot be read ({why})") from why
+
+
+def _missing(path: Path) -> str:
+    if os.path.lexists(path):
+        return f"{shown(str(path))}: neither a file nor a folder"
+    parent = path.parent
+    while not parent.is_dir():
+        parent = parent.parent
+    wanted = path.relative_to(parent).parts[0]
+    near = difflib.get_close_matches(wanted, [entry.name for entry in os.scandir(parent)], 3, 0.5)
+    hint = f"; did you mean {listed(str(parent / name) for name in near)}?" if near else ""
+    return f"{shown(str(path))}: no such file or folder{hint}"

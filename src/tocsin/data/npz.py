@@ -1,0 +1,81 @@
+"""``.npz`` archives: pictures, labels and perhaps class names, never a Python object."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from tocsin.data.arrays import to_dataset
+from tocsin.data.dataset import Dataset
+from tocsin.data.names import listed
+from tocsin.data.request import Request
+from tocsin.errors import InputError
+
+INPUT_KEYS = ("x", "inputs", "images", "data", "features", "x_train", "train_images")
+LABEL_KEYS = ("y", "labels", "label", "targets", "target", "y_train", "train_labels")
+CLASS_KEYS = ("classes", "class_names", "label_names")
+MOST_BYTES = 64 * 2**30
+
+
+def read(request: Request) -> Dataset:
+    """Inputs and labels by the usual names (see the tables above), ids are row numbers."""
+    path = request.path.resolve()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name[:-4]: name for name in archive.namelist() if name.endswith(".npy")}
+            if not members:
+                raise InputError(f"{request.path}: a zip archive without arrays; if it holds pictures, unpack it and give the folder")
+            at_x, at_y = (_pick(members, keys, request.path, what) for keys, what in ((INPUT_KEYS, "inputs"), (LABEL_KEYS, "labels")))
+            at_classes = next((name for name in members if name.lower() in CLASS_KEYS), None)
+            pixels, labels = read_member(archive, members[at_x]), read_member(archive, members[at_y])
+            names = None if at_classes is None else [str(name) for name in read_member(archive, members[at_classes]).reshape(-1)]
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as why:
+        raise InputError(f"{request.path}: the archive is damaged or cannot be read ({why})") from why
+    unread = [name for name in members if name not in (at_x, at_y, at_classes)]
+    notes = [f"not read from the archive: {listed(unread)}"] if unread else []
+    wanted = names if request.classes is None else request.classes
+    return to_dataset(pixels, labels, wanted, request.size, layout="npz", source=path, notes=notes)
+
+
+def _pick(members: dict[str, str], keys: Sequence[str], path: Path, what: str) -> str:
+    for key in keys:
+        for name in members:
+            if name.lower() == key:
+                return name
+    raise InputError(f"{path}: no array of {what}; got {listed(members)}; allowed: {', '.join(keys)}")
+
+
+def header_of(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an ``.npy`` stream, which is left behind its header. Raises `InputError`, also for objects."""
+    try:
+        version = np.lib.format.read_magic(file)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = reader(file)
+    except (ValueError, SyntaxError, TypeError) as why:
+        raise InputError(f"{name}: not an array ({why})") from why
+    if dtype.hasobject:
+        raise InputError(
+            f"{name}: an array of Python objects, which is never read because loading one can run code; save plain numbers or text"
+        )
+    return shape, dtype
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array, after its header has been checked: no objects, no more than it says, no absurd size."""
+    info = archive.getinfo(name)
+    with archive.open(info) as file:
+        shape, dtype = header_of(file, name)
+    nbytes = dtype.itemsize * int(np.prod([int(side) for side in shape], dtype=object) if shape else 1)
+    if nbytes > MOST_BYTES or nbytes > info.file_size:
+        raise InputError(f"{name}: its header claims {nbytes:,} bytes of shape {listed([shape])}; the archive has {info.file_size:,}")
+    try:
+        with archive.open(info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, zipfile.zlib.error) as why:  # type: ignore[attr-defined]
+        raise InputError(f"{name}: damaged ({why})") from why
+    except MemoryError as why:
+        raise InputError(f"{name}: its {nbytes:,} bytes do not fit in memory") from why

@@ -1,0 +1,21 @@
+"""What every reader is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tocsin.data.images import Size
+from tocsin.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Request:
+    """A path to read and the person's wishes."""
+
+    path: Path
+    classes: tuple[str, ...] | None
+    size: Size | None
+    runtime: Runtime
+    root: Path | None = None
+    """For tables: the folder that their paths start from (default: the table's own). Only the person may name it, never a file."""

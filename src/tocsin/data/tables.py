@@ -1,0 +1,184 @@
+"""Tables of ``path, label``: CSV, parquet, and the ``metadata.csv`` of a picture folder."""
+
+from __future__ import annotations
+
+import csv
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tocsin.data.cells import restore
+from tocsin.data.dataset import Dataset
+from tocsin.data.decoding import decode_files
+from tocsin.data.labels import assemble, encode
+from tocsin.data.listing import Entry, Skips, entry_of
+from tocsin.data.names import LONGEST, contained, counted, file_of, id_of, inside, is_number, listed
+from tocsin.data.request import Request
+from tocsin.errors import InputError
+
+PATH_COLUMNS = ("path", "file_name", "filename", "file", "filepath", "file_path", "image", "image_path")
+LABEL_COLUMNS = ("label", "class", "target", "labels", "class_name", "y")
+METADATA = "metadata.csv"
+_LARGEST_TABLE = 2**30
+
+
+@dataclass(frozen=True)
+class Table:
+    """The two columns that matter, as text, and the row numbers by which a person finds them (CSV: lines)."""
+
+    paths: list[str]
+    labels: list[str]
+    rows: list[int]
+
+
+def read_csv(request: Request) -> Dataset:
+    """``something.csv`` with a path and a label column; paths start at the table's folder."""
+    return _read(request, _parse_csv(request.path), request.root or request.path.parent, "manifest", request.path)
+
+
+def read_parquet(request: Request) -> Dataset:
+    """The same as parquet; needs pyarrow."""
+    return _read(request, _parse_parquet(request.path), request.root or request.path.parent, "manifest", request.path)
+
+
+def read_metadata(request: Request) -> Dataset:
+    """A folder with ``metadata.csv`` (``file_name,label``) at its root."""
+    return _read(request, _parse_csv(request.path / METADATA), request.path, "metadata", request.path)
+
+
+def _column(header: Sequence[str], wanted: Sequence[str], path: Path, what: str) -> int:
+    plain = [name.strip().lower() for name in header]
+    for name in wanted:
+        if name in plain:
+            return plain.index(name)
+    raise InputError(f"{path}: no {what} column; got {listed(header, 8) or 'nothing'}; allowed: {', '.join(wanted)} (in the first line)")
+
+
+def _parse_csv(path: Path) -> Table:
+    if path.stat().st_size > _LARGEST_TABLE:
+        raise InputError(f"{path}: larger than 1 GiB, which is no table of paths and labels")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            lines = [(reader.line_num, row) for reader in [csv.reader(file, delimiter=delimiter)] for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as why:
+        raise InputError(f"{path}: not a CSV table in UTF-8 ({why})") from why
+    header = lines[0][1] if lines else []
+    at_path, at_label = _column(header, PATH_COLUMNS, path, "path"), _column(header, LABEL_COLUMNS, path, "label")
+    width = max(at_path, at_label) + 1
+    if short := [number for number, row in lines[1:] if len(row) < width]:
+        raise InputError(f"{path}: too few cells in line {listed(short)}; the first line has {counted(len(header), 'column')}")
+    rows = [number for number, _ in lines[1:]]
+    return Table([row[at_path] for _, row in lines[1:]], [row[at_label].strip() for _, row in lines[1:]], rows)
+
+
+def _parse_parquet(path: Path) -> Table:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as why:
+        raise InputError(f"{path}: reading parquet needs pyarrow; install it with: pip install tocsin[parquet]") from why
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        header = list(file.schema_arrow.names)
+        at_path, at_label = _column(header, PATH_COLUMNS, path, "path"), _column(header, LABEL_COLUMNS, path, "label")
+        table = file.read(columns=[header[at_path], header[at_label]])
+        paths, labels = table.column(header[at_path]).to_pylist(), table.column(header[at_label]).to_pylist()
+    except (pyarrow.ArrowException, OSError) as why:
+        raise InputError(f"{path}: not a readable parquet table ({why})") from why
+    if wrong := [k for k, value in enumerate(paths) if not isinstance(value, str)]:
+        raise InputError(f"{path}: the path is missing or no text in row {listed(wrong)}")
+    if wrong := [k for k, value in enumerate(labels) if not isinstance(value, str | int | float | None)]:
+        raise InputError(f"{path}: the label is neither text nor a number in row {listed(wrong)}")
+    return Table(paths, [_label_text(value) for value in labels], list(range(len(paths))))
+
+
+def _label_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _read(request: Request, table: Table, root: Path, layout: str, source: Path) -> Dataset:
+    if not table.paths:
+        raise InputError(f"{source}: the table has no rows")
+    if negative := [row for row, label in zip(table.rows, table.labels, strict=True) if label.startswith("-") and is_number(label)]:
+        raise InputError(f"labels: negative in row {listed(negative)}; allowed: whole numbers from 0, or class names")
+    texts = [restore(label) for label in table.labels]
+    numbers, classes = encode(texts, request.classes, table.rows)
+    skips = Skips()
+    rows, files = _find(table, numbers, root.resolve(), skips)
+    if not files:
+        raise InputError(f"{source}: none of its {counted(len(table.paths), 'path')} can be used ({'; '.join(skips.notes())})")
+    decoded = decode_files(files, request.size, request.runtime)
+    labels = numbers[rows[decoded.kept]]
+    if request.classes is None:  # a class all of whose files are unreadable is none
+        labels, classes = encode([classes[k] for k in labels])
+    return assemble(
+        decoded.inputs,
+        labels,
+        classes,
+        np.array([files[at].id for at in decoded.kept.tolist()]),
+        layout=layout,
+        source=source.resolve(),
+        notes=[*skips.notes(), *decoded.notes],
+        resized=decoded.resized,
+    )
+
+
+def _find(table: Table, labels: np.ndarray, root: Path, skips: Skips) -> tuple[np.ndarray, list[Entry]]:
+    """The rows whose file exists inside ``root``, each file once, and those files."""
+    found: list[Entry] = []
+    rows: list[int] = []
+    known: dict[str, int] = {}
+    conflicts: list[str] = []
+    parents: dict[str, bool] = {}
+    for at, cell in enumerate(table.paths):
+        entry = _entry(cell, root, parents, skips)
+        if entry is None:
+            continue
+        if entry.id in known:
+            if labels[known[entry.id]] != labels[at]:
+                conflicts.append(f"{entry.id} (rows {table.rows[known[entry.id]]} and {table.rows[at]})")
+            skips.add("row", "the same file is named twice", entry.id)
+            continue
+        known[entry.id] = at
+        rows.append(at)
+        found.append(entry)
+    if conflicts:
+        raise InputError(f"{counted(len(conflicts), 'file')} named twice with different labels: {listed(conflicts)}")
+    return np.array(rows, np.int64), found
+
+
+def _entry(cell: str, root: Path, parents: dict[str, bool], skips: Skips) -> Entry | None:
+    relative = contained(restore(cell))
+    if relative is None or len(relative) > LONGEST:
+        skips.add("row", "the path leads out of the table's folder" if relative is None else f"longer than {LONGEST} characters", cell)
+        return None
+    for candidate in dict.fromkeys((relative, contained(cell) or relative, contained(cell.replace("\\", "/")) or relative)):
+        path = os.path.join(root, candidate) if candidate.isascii() and "\\x" not in candidate else str(file_of(root, candidate))
+        try:
+            status = os.lstat(path)
+            parent = os.path.dirname(path)
+            if parent not in parents:
+                parents[parent] = inside(os.path.realpath(parent), str(root))
+            linked = stat.S_ISLNK(status.st_mode)
+            if not parents[parent] or (linked and not inside(os.path.realpath(path), str(root))):
+                skips.add("row", "a link leads out of the table's folder", candidate)
+                return None
+            status = os.stat(path) if linked else status
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            skips.add("row", "no regular file", candidate)
+            return None
+        return entry_of(id_of(candidate), path, status)
+    skips.add("row", "no such file", relative)
+    return None
