@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
+
+import tocsin
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tocsin"
@@ -108,7 +114,7 @@ def test_nothing_below_the_command_line_prints(path: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["import tocsin", "from tocsin import Dataset, Runtime, InputError", "import tocsin.cli"])
 def test_import_is_light(statement: str) -> None:
-    code = f"{statement}\nimport sys\nprint([m for m in ('torch', 'sklearn', 'scipy', 'PIL', 'pyarrow', 'matplotlib') if m in sys.modules])"
+    code = f"{statement}\nimport sys\nprint([m for m in ('torch', 'sklearn', 'scipy', 'pyarrow', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
@@ -172,3 +178,55 @@ def test_constraints_pin_every_dependency() -> None:
     declared |= set(re.findall(r"\"([a-z]+)>=[\d.]+\"", (ROOT / "pyproject.toml").read_text())) - {"hatchling"}
     assert {"torch", "numpy", "typer", "pytest", "pyarrow"} <= declared
     assert declared <= pinned
+
+
+def method_of(page: str, which: str, folder: Path) -> type[Any]:
+    """The class of the documented example, imported from a file of its own as a contributor's would be."""
+    code = re.search(rf"<!-- tested: {which} -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    source = folder / f"documented_{which}.py"
+    source.write_text(code[1])
+    spec = importlib.util.spec_from_file_location(source.stem, source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[source.stem] = module
+    spec.loader.exec_module(module)
+    (found,) = (c for c in vars(module).values() if isinstance(c, type) and c.__module__ == source.stem)
+    return found
+
+
+def test_adding_a_method_takes_its_file_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/add-a-method.md is right: with nothing but its file and its place in the registry, a method works from the command line."""
+    from tocsin.attacks import ATTACKS
+    from tocsin.cli import main
+    from tocsin.detectors import DETECTORS
+
+    def run(*words: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        return int(ended.value.code or 0)
+
+    page = (ROOT / "docs" / "add-a-method.md").read_text("utf-8")
+    monkeypatch.setitem(ATTACKS, "dot", method_of(page, "attack", tmp_path))
+    monkeypatch.setitem(DETECTORS, "loud", method_of(page, "detector", tmp_path))
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 100, (200, 16, 16, 3), dtype=np.uint8), np.arange(200) % 2
+    np.savez(tmp_path / "reserve.npz", x=x[100:], y=y[100:])
+    x[3] = 255
+    np.savez(tmp_path / "train.npz", x=x[:100], y=y[:100])
+    train, reserve, red, out = (str(tmp_path / name) for name in ("train.npz", "reserve.npz", "red.npz", "out"))
+
+    assert run("methods") == 0
+    listing = capsys.readouterr().out
+    assert "value=255  Brightness of the pixel." in listing
+    assert "factor=1.5  How much brighter than the brightest reserve sample." in listing
+    assert run("poison", train, "--attack", "dot", "--rate", "0.1", "--set", "value=200", "--out", red) == 0
+    assert int((tocsin.load(red).inputs[:, 0, 0] == 200).all(axis=1).sum()) >= 10
+    words = ("audit", train, "--reserve", reserve, "--detector", "loud", "--no-canaries", "--out", out)
+    assert run(*words) == 1
+    assert json.loads((tmp_path / "out" / "findings.json").read_text())["suspects"][0]["id"] == "3"
+    assert run(*words, "--set", "factor=9") == 0
+    assert run(*words, "--set", "facter=9") == 2

@@ -23,10 +23,11 @@ def command(
     """Leave out what an audit flagged, or what a reviewer decided to remove. DATA itself stays as it is."""
     from tocsin.data import load, write
     from tocsin.decisions import apply, write_manifest
+    from tocsin.runtime import Runtime
 
     refuse_inside(out, data)
     with progress(quiet) as sink:
-        dataset = load(data, progress=sink)
+        dataset = load(data, runtime=Runtime(progress=sink))
         keep = apply(dataset, decisions)
         if out.suffix.lower() == ".csv":
             write_manifest(dataset, keep, out)

@@ -63,8 +63,8 @@ def command(
     with progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
         report = audit(
-            load(data, size=size, progress=sink),
-            load(reserve, size=size, progress=sink),
+            load(data, size=size, runtime=runtime),
+            load(reserve, size=size, runtime=runtime),
             preset=preset,
             detector=detector,
             params=options.pairs(settings),

@@ -26,11 +26,12 @@ def command(
     """Make a poisoned copy of DATA for testing, in the same layout, with a manifest of what was planted."""
     from tocsin.data import load, write
     from tocsin.poisoning import build, poison
+    from tocsin.runtime import Runtime
 
     refuse_inside(out, data)
     given = options.pairs(settings)
     with progress(quiet) as sink:
-        dataset = load(data, size=size, progress=sink)
+        dataset = load(data, size=size, runtime=Runtime(progress=sink))
         if rate is not None:
             given["rate"] = str(rate)
         if target is not None:

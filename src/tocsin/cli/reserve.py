@@ -25,10 +25,11 @@ def command(
     """Draw a sample of DATA for a person to vet by eye; then, with --decisions, make the reserve of it."""
     from tocsin import reserve
     from tocsin.data import load
+    from tocsin.runtime import Runtime
 
     refuse_inside(out, data)
     with progress(quiet) as sink:
-        dataset = load(data, progress=sink)
+        dataset = load(data, runtime=Runtime(progress=sink))
         if decisions is None:
             page = reserve.prepare(dataset, count, out, seed=seed)
         else:

@@ -39,12 +39,12 @@ def command(
     from tocsin.victim import train_victim
 
     with progress(quiet) as sink:
-        train = load(data, size=size, progress=sink)
-        clean = load(test, size=size, progress=sink)
+        runtime = Runtime(device=device, seed=seed, progress=sink)
+        train = load(data, size=size, runtime=runtime)
+        clean = load(test, size=size, runtime=runtime)
         recipe = manifest_of(data)
         measured = build(attack, **options.pairs(settings)) if attack else attack_of(recipe) if recipe else None
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
-        runtime = Runtime(device=device, seed=seed, progress=sink)
         results = {
             name: train_victim(part, clean, measured, network=network, settings=FitSettings(epochs=epochs), runtime=runtime)
             for name, part in sets.items()
