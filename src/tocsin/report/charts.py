@@ -21,8 +21,11 @@ class Bins:
     """Whether values outside the drawn range were put into the outermost bins."""
 
 
-def bin_scores(series: Sequence[np.ndarray], bins: int) -> Bins:
-    """Count each series over common bins. The range leaves out the far tails: one wild score must not flatten all others."""
+def bin_scores(series: Sequence[np.ndarray], bins: int, mark: float | None = None) -> Bins:
+    """Count each series over common bins. The range leaves out the far tails: one wild score must not flatten all others.
+
+    ``mark`` (the threshold) is taken into the range unless that would squeeze the scores into less than a quarter of it.
+    """
     clean = [s[np.isfinite(s)].astype(np.float64) for s in series]
     everything = np.concatenate(clean) if clean else np.empty(0)
     if not len(everything):
@@ -35,6 +38,8 @@ def bin_scores(series: Sequence[np.ndarray], bins: int) -> Bins:
     high = min(float(everything.max()), max(q3 + reach, upper * 1.02 if upper > 0 else upper))
     if not high > low:
         low, high = low - 0.5, low + 0.5
+    if mark is not None and high < mark < high + 3 * (high - low):
+        high = mark + 0.04 * (mark - low)
     edges = np.linspace(low, high, bins + 1)
     counts = np.stack([np.histogram(np.clip(s, low, high), edges)[0] for s in clean])
     return Bins(edges, counts, bool(everything.min() < low or everything.max() > high))
@@ -47,7 +52,7 @@ def histogram(
 
     The first series is drawn as filled bars with the later ones before it; a series of class ``control`` as an outline.
     """
-    binned = bin_scores([values for _, values in series], bins)
+    binned = bin_scores([values for _, values in series], bins, threshold)
     left, right, top, bottom = 52, 12, 26, 34
     decades = max(1, int(np.ceil(np.log10(max(int(binned.counts.max(initial=1)), 2)))))
     low, high = float(binned.edges[0]), float(binned.edges[-1])

@@ -30,7 +30,7 @@ PICTURED_A_CLASS = 8
 """... but so many of each class, whatever the number of classes."""
 OPEN_A_CLASS = 60
 """Suspects of a class that are visible at once; the rest is folded away."""
-LISTED = 15_000
+LISTED = 10_000
 """Suspects listed one by one; further ones are in the page's data only, and count as "remove"."""
 ORDINARY = 12
 BEST_UNFLAGGED = 24
@@ -102,6 +102,17 @@ class _Album:
         self.left -= len(uri)
         return uri
 
+    def mean(self, suspects: np.ndarray, ordinary: np.ndarray) -> MeanPicture | None:
+        """What these rows have in common that the ``ordinary`` rows of the class have not."""
+        if self.draw is None or self.left <= 0:
+            return None
+        # Every n-th by score, so that a large class is represented as a whole; sorted, for reading a memory map.
+        spread = np.sort(ordinary[:: max(1, len(ordinary) // MEAN_OF)][:MEAN_OF])
+        inputs = self.report.train.inputs
+        made = mean_picture(inputs[np.sort(suspects[:MEAN_OF])], inputs[spread])
+        self.left -= 0 if made is None else len(made.suspects + made.ordinary + made.difference + made.alike)
+        return made
+
 
 def render(report: Report, folder: Path | None = None) -> str:
     """The page as text. Names in it are escaped; nothing in it is fetched from anywhere.
@@ -130,8 +141,8 @@ def context(report: Report, folder: Path | None = None) -> dict[str, Any]:
     from tocsin import __version__
 
     album = _Album(report)
-    groups, unlisted = class_groups(report, album)
     best = album.tiles(report.order[~report.flagged[report.order]][:BEST_UNFLAGGED])
+    groups, unlisted = class_groups(report, album)
     flags, scores = report.flagged, report.findings.scores
     series = [("kept", scores[~flags]), ("control", report.findings.control), ("suspects", scores[flags])]
     weak = words.weak_canaries(report)
@@ -173,7 +184,7 @@ def class_groups(report: Report, album: _Album) -> tuple[list[ClassGroup], list[
         rows = by_rank[:LISTED][labels[by_rank[:LISTED]] == k]
         rest = order[(labels[order] == k) & ~flagged[order]]
         # pictures of ordinary samples first: without them there is nothing to compare with
-        ordinary = album.tiles(_middle(rest))
+        mean, ordinary = album.mean(rows, rest), album.tiles(_middle(rest))
         shown = album.tiles(rows[:quota])
         groups.append(
             ClassGroup(
@@ -185,7 +196,7 @@ def class_groups(report: Report, album: _Album) -> tuple[list[ClassGroup], list[
                 more=shown[OPEN_A_CLASS:],
                 listed=album.tiles(rows[quota:], pictures=False),
                 ordinary=ordinary,
-                mean=_mean(report, rows, rest),
+                mean=mean,
             )
         )
     return groups, [str(i) for i in report.train.ids[beyond]]
@@ -201,14 +212,6 @@ def _middle(rows: np.ndarray) -> np.ndarray:
     """The `ORDINARY` rows nearest the median of ``rows``, which are sorted by score."""
     start = max(0, (len(rows) - ORDINARY) // 2)
     return rows[start : start + ORDINARY]
-
-
-def _mean(report: Report, suspects: np.ndarray, ordinary: np.ndarray) -> MeanPicture | None:
-    if report.train.kind not in PICTURES:
-        return None
-    # Every n-th by score, so that a large class is represented as a whole; sorted, for reading a memory map.
-    spread = np.sort(ordinary[:: max(1, len(ordinary) // MEAN_OF)][:MEAN_OF])
-    return mean_picture(report.train.inputs[np.sort(suspects[:MEAN_OF])], report.train.inputs[spread])
 
 
 def evidence(report: Report) -> list[dict[str, Any]]:
@@ -264,10 +267,10 @@ def _key(report: Report) -> str:
 
 
 def number(value: float) -> str:
-    """A score or statistic for reading: four figures, a true minus sign, a dash where there is none."""
+    """A score or statistic for reading: three figures, a true minus sign, a dash where there is none."""
     if not math.isfinite(value):
         return "–"
-    return f"{value:.4g}".replace("-", "−") if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−") if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}".replace("-", "−")
 
 
 def clock(seconds: float) -> str:

@@ -57,10 +57,10 @@ def mean_picture(suspects: np.ndarray, ordinary: np.ndarray) -> MeanPicture | No
     gain = float(min(20.0, 127 / max(float(np.abs(difference).max()), 1e-6)))
     alike = 1 - (_spread(suspects) + 1) / (_spread(ordinary) + 1)
     return MeanPicture(
-        suspects=png_data_uri(mean_a.astype(np.uint8)),
-        ordinary=png_data_uri(mean_b.astype(np.uint8)),
-        difference=png_data_uri(np.clip(127 + gain * difference, 0, 255).astype(np.uint8)),
-        alike=png_data_uri((255 * np.clip(alike, 0, 1)).astype(np.uint8)),
+        suspects=picture_uri(mean_a.astype(np.uint8)),
+        ordinary=picture_uri(mean_b.astype(np.uint8)),
+        difference=picture_uri(np.clip(127 + gain * difference, 0, 255).astype(np.uint8)),
+        alike=picture_uri((255 * np.clip(alike, 0, 1)).astype(np.uint8)),
         gain=gain,
     )
 

@@ -49,14 +49,13 @@ def trigger_word(trigger: str) -> str:
 
 def canaries(report: Report) -> str:
     """``of 150 planted patch samples (0.3 %) we found 150, of 150 blended ones 92``; empty without canaries."""
+    planted = [c for c in report.canaries if c.planted]
     parts = []
-    for place, c in enumerate(c for c in report.canaries if c.planted):
+    for place, c in enumerate(planted):
         # The rate is said once, and again only where it changes.
-        rate = f" ({percent(c.rate)})" if place == 0 or c.rate != report.canaries[0].rate else ""
-        if place == 0:
-            parts.append(f"of {c.planted:,} planted {trigger_word(c.trigger)} samples{rate} we found {c.found:,}")
-        else:
-            parts.append(f"of {c.planted:,} {trigger_word(c.trigger)} ones{rate} {c.found:,}")
+        rate = f" ({percent(c.rate)})" if place == 0 or c.rate != planted[0].rate else ""
+        what = f"planted {trigger_word(c.trigger)} samples{rate} we found" if place == 0 else f"{trigger_word(c.trigger)} ones{rate}"
+        parts.append(f"of {c.planted:,} {what} {c.found:,}")
     return ", ".join(parts)
 
 

@@ -7,7 +7,7 @@
     row: node.dataset.row || "unlisted",
     ids: node.dataset.unlisted ? data.unlisted : [data.ids[node.dataset.row]],
     flagged: !node.classList.contains("unflagged"),
-    text: ((data.ids[node.dataset.row] || "") + " " + (node.dataset.label || "")).toLowerCase(),
+    text: ((data.ids[node.dataset.row] || "") + " " + (node.closest(".group")?.dataset.label || "")).toLowerCase(),
   }));
   const at = (id) => document.getElementById(id);
 
