@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.report.build import CANARIES, report
+from tocsin.detectors.base import ClassEvidence
+from tocsin.errors import AuditIncomplete, InputError
+from tocsin.report.cells import undefuse
+from tocsin.report.model import CanaryResult
+from tocsin.report.tables import jsonable
+from tocsin.report.words import percent, shown
+
+
+def test_suspects_are_the_flagged_by_falling_score() -> None:
+    made = report(flagged=10)
+    assert len(made.suspects) == 10
+    assert [s.score for s in made.suspects] == sorted((s.score for s in made.suspects), reverse=True)
+    assert [s.rank for s in made.suspects] == list(range(1, 11))
+    assert all(made.train.ids[s.row] == s.id and made.flagged[s.row] and s.label == "dog" for s in made.suspects)
+
+
+def test_scores_that_are_not_numbers_rank_last() -> None:
+    made = report(flagged=2)
+    made.findings.scores[5] = np.nan
+    assert made.ranks[5] == len(made.train)
+    assert sorted(made.ranks.tolist()) == list(range(1, len(made.train) + 1))
+
+
+def test_verdict_and_sentence() -> None:
+    found, clean = report(flagged=10), report(flagged=0)
+    assert (found.verdict, clean.verdict) == ("found", "nothing found")
+    assert found.sentence == "10 of 120 samples look poisoned; they pull towards class 'dog' (confidence 99.3 %)."
+    assert clean.sentence == "Nothing found (confidence 99.3 %); of 150 planted patch samples (0.3 %) we found 150, of 150 blended ones 92."
+    assert "not known" in report(flagged=0, canaries=()).sentence
+
+
+def test_sentence_names_few_classes_and_counts_many() -> None:
+    made = report(flagged=10)
+    classes = tuple(ClassEvidence(k, f"c{k}", 9, 9 - k, 1.0, 0.1, True) for k in range(5))
+    some = [replace(made, findings=replace(made.findings, classes=classes[:n])).sentence for n in (0, 2, 5)]
+    assert "pull" not in some[0]
+    assert "towards classes 'c0' and 'c1'" in some[1]
+    assert "towards 5 classes, most of them towards 'c0'" in some[2]
+
+
+def test_different_canary_rates_are_all_said() -> None:
+    canaries = (CanaryResult("patch", 0, 0, 0.5), CanaryResult("patch", 9, 8, 0.001), CanaryResult("odd", 5, 5, 0.01))
+    assert report(flagged=0, canaries=canaries).sentence.endswith("of 9 planted patch samples (0.1 %) we found 8, of 5 odd ones (1 %) 5.")
+
+
+def test_terminal_codes_in_class_names_do_not_reach_the_sentence() -> None:
+    assert "\x1b" not in report(classes=("a", "\x1b[2Jb", "c")).sentence
+    assert shown("a\u202eb\n") == "a�b�"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0 %"), (0.003, "0.3 %"), (0.97, "97 %"), (0.9931, "99.3 %"), (0.9996, "99.9 %"), (0.999999, "99.9 %"), (1.0, "100 %")],
+)
+def test_only_certainty_reads_as_certain(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_advice_follows_what_was_measured() -> None:
+    weak, strong = report(flagged=3), report(flagged=0, canaries=CANARIES[:1])
+    assert any("--preset thorough" in line for line in weak.advice)
+    assert not any("--preset thorough" in line for line in report(preset="thorough").advice)
+    assert not any("thorough" in line for line in strong.advice)
+    assert any("tocsin apply" in line for line in weak.advice)
+    assert any("reserve is small (60 samples, 20" in line for line in weak.advice)
+    assert not any("reserve is small" in line for line in report(samples=1500, reserve=1200).advice)
+    assert all("reserve being clean" in made.advice[-1] for made in (weak, strong))
+    assert any("not measured" in line for line in report(canaries=()).advice)
+
+
+def test_save_writes_four_files_and_leaves_others_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "kept.csv").write_text("old")
+    page = report().save(tmp_path)
+    assert page == tmp_path / "index.html"
+    assert {p.name for p in tmp_path.iterdir()} == {"index.html", "findings.csv", "findings.json", "kept.csv", "mine.txt"}
+    assert (tmp_path / "kept.csv").read_text() != "old"
+
+
+def test_saving_onto_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        report().save(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report().save(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AuditIncomplete, match="No space left on device"):
+        report(flagged=0).save(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_findings_json_has_the_documented_keys_and_plain_values(tmp_path: Path) -> None:
+    made = report()
+    made.save(tmp_path)
+    content = json.loads((tmp_path / "findings.json").read_text(), parse_constant=pytest.fail)
+    documented = Path(__file__).parents[2].joinpath("docs/report.md").read_text()
+    assert content["schema"] == "tocsin.findings/1"
+    assert all(f"`{key}`" in documented for key in content)
+    assert content["data"]["samples"] == 120
+    assert content["settings"]["seed"] == 3
+    assert content["evidence"]["rounds"][0]["loss"] is None
+    assert [s["id"] for s in content["suspects"]] == [s.id for s in made.suspects]
+    assert [c["found"] for c in content["canaries"]] == [150, 92]
+
+
+def test_numpy_becomes_json() -> None:
+    value = {1: np.float32(np.inf), "a": np.arange(3), "b": (np.bool_(True), Path("x")), "c": {2}}
+    assert jsonable(value) == {"1": None, "a": [0, 1, 2], "b": [True, "x"], "c": [2]}
+
+
+def test_findings_csv_has_every_sample_by_rank(tmp_path: Path) -> None:
+    made = report(ids=[f"=HYPERLINK({i})" for i in range(120)])
+    made.save(tmp_path)
+    with (tmp_path / "findings.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["rank"]) for row in rows] == list(range(1, 121))
+    assert all(row["id"].startswith("'=") for row in rows)
+    assert {undefuse(row["id"]) for row in rows} == set(made.train.ids.tolist())
+    assert [row["flagged"] for row in rows].count("true") == 10
+    assert np.array_equal([np.float32(row["score"]) for row in rows], made.findings.scores[made.order])
+
+
+@pytest.mark.parametrize(("layout", "column"), [("folder", "path"), ("manifest", "path"), ("npz", "row"), ("arrays", "row")])
+def test_kept_csv_lists_what_stays(tmp_path: Path, layout: str, column: str) -> None:
+    made = report(layout=layout)
+    made.save(tmp_path)
+    with (tmp_path / "kept.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [column, "label"]
+    assert [row[column] for row in rows] == made.kept.ids.tolist()
+    assert [row["label"] for row in rows] == [made.train.classes[k] for k in made.kept.labels]
