@@ -35,9 +35,12 @@ class ImageKind:
 
     def to_tensor(self, inputs: Tensor) -> Tensor:
         """uint8 (B, H, W, C) to float32 (B, C, H, W) on the same device, channels last in memory."""
-        mean = torch.tensor(self.mean, device=inputs.device)
-        scale = 1 / torch.tensor(self.std, device=inputs.device)
-        return ((inputs.float() - mean) * scale).permute(0, 3, 1, 2)
+        batch, height, width, channels = inputs.shape
+        # A whole row of pixels at a time: arithmetic along a last axis of one or three runs several times slower on a CPU.
+        mean = torch.tensor(self.mean, device=inputs.device).repeat(width)
+        scale = (1 / torch.tensor(self.std, device=inputs.device)).repeat(width)
+        rows = inputs.reshape(batch, height, width * channels).float().sub_(mean).mul_(scale)
+        return rows.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Random crop after zero padding by an eighth of the picture (4 pixels of 32), and a mirror where ``flip`` allows it.
