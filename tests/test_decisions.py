@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.report.build import report
+from tocsin.data import load
 from tocsin.decisions import apply, read_decisions, write_manifest
 from tocsin.errors import InputError
+from tocsin.runtime import Runtime
 
 
 @pytest.mark.parametrize("name", ["findings.csv", "findings.json", "."])
@@ -89,6 +92,22 @@ def test_manifest_lists_what_stays(tmp_path: Path) -> None:
     assert rows[0] == ["path", "label"]
     assert len(rows) == 111
     assert {label for _, label in rows[1:]} == {"cat", "'=dog", "owl"}
+
+
+def test_manifest_of_a_folder_with_odd_names_loads_again(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("=a", "b c", " d"):
+        for k in range(4):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "data" / name / f"-{k},'x.png")
+    runtime = Runtime(cache=tmp_path / "cache")
+    train = load(tmp_path / "data", runtime=runtime)
+    keep = np.arange(len(train)) % 4 > 0
+    again = load(write_manifest(train, keep, tmp_path / "kept.csv"), root=train.root, runtime=runtime)
+    assert again.classes == train.classes
+    assert {*zip(again.ids.tolist(), again.labels.tolist(), strict=True)} == {
+        *zip(train[keep].ids.tolist(), train[keep].labels.tolist(), strict=True)
+    }
 
 
 def test_manifest_refuses_a_wrong_mask_and_a_folder(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tocsin.errors import InputError
 from tocsin.report.cells import read_csv, read_text
 from tocsin.report.files import write_text
 from tocsin.report.model import Report
-from tocsin.report.tables import FILE_LAYOUTS, SCHEMA, manifest
+from tocsin.report.tables import SCHEMA, manifest
 from tocsin.report.words import shown
 
 _DECISIONS: Mapping[str, bool] = {"keep": True, "remove": False}
@@ -71,7 +71,8 @@ def apply(train: Dataset, decisions: str | Path | Report) -> np.ndarray:
 def write_manifest(train: Dataset, keep: np.ndarray, path: str | Path) -> Path:
     """Write the kept samples as CSV: ``path,label`` for data made of files, ``row,label`` else. Returns the path.
 
-    Paths are relative to the data's root, as the ids are. Raises `AuditIncomplete` where the disk refuses.
+    Paths are relative to the data's root, as the ids are: ``tocsin.load(path, root=train.root)`` reads it.
+    Raises `AuditIncomplete` where the disk refuses.
     """
     path = Path(path)
     if keep.dtype != bool or keep.shape != (len(train),):
@@ -94,7 +95,7 @@ def _check_same_data(train: Dataset, given: _Given, rows: Mapping[str, int], pat
             "was it made for another data set?"
         )
     # Row numbers fit any data of the same size, so there the content has to match; it can't where samples were resized.
-    comparable = train.layout not in FILE_LAYOUTS and given.shape == train.inputs.shape[1:]
+    comparable = train.root is None and given.shape == train.inputs.shape[1:]
     if comparable and given.fingerprint != train.fingerprint:
         raise InputError(f"decisions: {path} was made for data of the same size but other content; was it made for another data set?")
 

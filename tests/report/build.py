@@ -35,7 +35,9 @@ def report(
     planted = np.flatnonzero(labels == 1)[:flagged]
     inputs[planted, :2, :2] = 255
     names = np.array(ids if ids is not None else [f"{classes[k]}/{i:04d}.png" for i, k in enumerate(labels)])
-    train = Dataset(inputs, labels, classes, names, kind, None if layout == "arrays" else Path("train"), layout)
+    source = None if layout == "arrays" else Path("train")
+    root = source if layout in ("folder", "metadata", "manifest") else None
+    train = Dataset(inputs, labels, classes, names, kind=kind, source=source, root=root, layout=layout)
     scores = rng.normal(0, 0.1, samples).astype(np.float32)
     scores[planted] += 2
     flags = np.zeros(samples, bool)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.report.build import CANARIES, report
+from tocsin.data.cells import restore
 from tocsin.detectors.base import ClassEvidence
 from tocsin.errors import AuditIncomplete, InputError
-from tocsin.report.cells import undefuse
 from tocsin.report.model import CanaryResult
 from tocsin.report.tables import jsonable
 from tocsin.report.words import percent, shown
@@ -136,7 +136,7 @@ def test_findings_csv_has_every_sample_by_rank(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [int(row["rank"]) for row in rows] == list(range(1, 121))
     assert all(row["id"].startswith("'=") for row in rows)
-    assert {undefuse(row["id"]) for row in rows} == set(made.train.ids.tolist())
+    assert {restore(row["id"]) for row in rows} == set(made.train.ids.tolist())
     assert [row["flagged"] for row in rows].count("true") == 10
     assert np.array_equal([np.float32(row["score"]) for row in rows], made.findings.scores[made.order])
 

@@ -1,4 +1,4 @@
-"""CSV for spreadsheets: names in a hostile data set must not become formulas, and must read back unchanged."""
+"""The report's CSV files as text, and back: names in a hostile data set must not become formulas, and must survive unchanged."""
 
 from __future__ import annotations
 
@@ -7,29 +7,16 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tocsin.data.cells import defuse, restore
 from tocsin.errors import InputError
-
-# What makes a spreadsheet read a cell as a formula, the full-width forms included; and the apostrophe itself, so that
-# taking one off is the exact inverse of putting one on.
-RISKY = "=+-@\t\r\n＝＋－＠'"
-
-
-def defuse(cell: str) -> str:
-    """The cell as text for a spreadsheet: an apostrophe before a leading ``= + - @``, tab, line break or apostrophe."""
-    return "'" + cell if cell and cell[0] in RISKY else cell
-
-
-def undefuse(cell: str) -> str:
-    """Inverse of `defuse`; cells that `defuse` cannot have written come back unchanged."""
-    return cell[1:] if len(cell) > 1 and cell[0] == "'" and cell[1] in RISKY else cell
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[str | int | float | bool]]) -> str:
     """The rows as CSV text. Text cells are defused; numbers stand as they are and truth values as true/false."""
     out = io.StringIO(newline="")
     text = [[_cell(cell) for cell in row] for row in rows]
-    # Older Pythons leave a bare carriage return unquoted when the line ends in "\n".
-    odd = any("\r" in cell for row in text for cell in row)
+    # Older Pythons leave a bare carriage return unquoted when the line ends in "\n"; many readers drop bare leading blanks.
+    odd = any("\r" in cell or cell[:1] == " " for row in text for cell in row)
     writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
     writer.writerow(header)
     writer.writerows(text)
@@ -53,7 +40,7 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
         first = text.split("\n", 1)[0]
         delimiter = max(",;\t", key=first.count)
         rows = [
-            [undefuse(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row
+            [restore(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row
         ]
     except csv.Error as why:
         raise InputError(f"decisions: {path} is not a readable CSV file ({why})") from why

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from tocsin.report.model import Report
 
 SCHEMA = "tocsin.findings/1"
-FILE_LAYOUTS = frozenset({"folder", "metadata", "manifest"})
-"""Layouts whose ids are paths below the data's root; in all others ids are row numbers."""
 
 
 def findings_csv(report: Report) -> str:
@@ -44,7 +42,7 @@ def kept_csv(report: Report) -> str:
 
 def manifest(train: Dataset, keep: np.ndarray) -> str:
     """``path,label`` (paths below the data's root) or, for data without files, ``row,label``, of the samples in ``keep`` (N,) bool."""
-    column = "path" if train.layout in FILE_LAYOUTS else "row"
+    column = "row" if train.root is None else "path"
     names = [train.classes[k] for k in train.labels[keep].tolist()]
     return to_csv((column, "label"), zip(train.ids[keep].tolist(), names, strict=True))
 

@@ -55,8 +55,8 @@
 
   // A leading = + - @ would make a formula of a cell; the apostrophe is taken off again by tocsin.
   const cell = (text) => {
-    const safe = /^[=+\-@\t\r\n＝＋－＠']/.test(text) ? "'" + text : text;
-    return /[",\r\n;\t]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
+    const safe = /^'*[=+\-@\t\r]/.test(text) ? "'" + text : text;
+    return /[",\r\n;\t ]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
   };
   const decisions = () => {
     const lines = ["id,decision"];
