@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-_DANGEROUS = re.compile(r"'*[=+\-@\t\r]")
-_DEFUSED = re.compile(r"'+[=+\-@\t\r]")
+# Full-width forms count as formulas too. The apostrophe is among them so that taking one off is the exact inverse of putting one on.
+RISKY = "=+-@\t\r\n＝＋－＠'"
 
 
 def defuse(cell: str) -> str:
-    """An apostrophe before ``= + - @``, tab or carriage return (and before what already looks defused, so that `restore` is exact)."""
-    return "'" + cell if _DANGEROUS.match(cell) else cell
+    """The cell as text for a spreadsheet: an apostrophe before a leading ``= + - @``, tab, line break or apostrophe."""
+    return "'" + cell if cell and cell[0] in RISKY else cell
 
 
 def restore(cell: str) -> str:
-    """`defuse` undone."""
-    return cell[1:] if _DEFUSED.match(cell) else cell
+    """Inverse of `defuse`; cells that `defuse` cannot have written come back unchanged."""
+    return cell[1:] if len(cell) > 1 and cell[0] == "'" and cell[1] in RISKY else cell
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """UTF-8, quoted where needed, every cell defused."""
+    """UTF-8, every cell quoted (leading blanks of a name survive) and defused."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
         writer.writerow(header)
         writer.writerows([defuse(cell) for cell in row] for row in rows)

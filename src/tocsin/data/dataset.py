@@ -27,6 +27,8 @@ class Dataset:
     kind: str = "image"
     source: Path | None = None
     """Where it was read from (None: arrays)."""
+    root: Path | None = None
+    """The folder that the ids are paths below (None: ids are row numbers, or there are no files)."""
     layout: str = "arrays"
     """How it was stored: folder, metadata, npz, manifest, cifar, arrays. `data.write` writes the same back."""
     notes: tuple[str, ...] = ()

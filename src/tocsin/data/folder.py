@@ -32,7 +32,7 @@ def read(request: Request) -> Dataset:
     _check_layout(request.path, folders, files, beside, skips)
     decoded = decode_files(files, request.size, request.runtime)
     ids = [files[at].id for at in decoded.kept.tolist()]
-    labels, classes = encode([name.split("/", 1)[0] for name in ids], request.classes)
+    labels, classes = encode([name.split("/", 1)[0] for name in ids], request.classes, missing=frozenset())
     empty = [name for name in folders if name not in set(classes)]
     notes = [*skips.notes(), *decoded.notes]
     if empty:
@@ -41,7 +41,9 @@ def read(request: Request) -> Dataset:
         notes.append(f"{counted(len(pictures), 'picture')} beside the class folders ignored, no class is known: {listed(pictures)}")
     if others := len(beside) - len(pictures):
         notes.append(f"{counted(others, 'file')} beside the class folders ignored")
-    return assemble(decoded.inputs, labels, classes, np.array(ids), layout="folder", source=root, notes=notes, resized=decoded.resized)
+    return assemble(
+        decoded.inputs, labels, classes, np.array(ids), layout="folder", source=root, root=root, notes=notes, resized=decoded.resized
+    )
 
 
 def _class_folders(root: Path) -> list[str]:

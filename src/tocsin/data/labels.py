@@ -12,16 +12,19 @@ from tocsin.data.dataset import Dataset
 from tocsin.data.names import in_order, is_number, listed
 from tocsin.errors import InputError
 
-_MISSING = frozenset({"", "nan", "NaN", "null"})
+MISSING = frozenset({"", "nan", "NaN", "null"})
 _LONGEST_NAME = 256
 
 
-def encode(raw: Any, classes: Sequence[str] | None = None, rows: Sequence[int] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+def encode(
+    raw: Any, classes: Sequence[str] | None = None, rows: Sequence[int] | None = None, missing: frozenset[str] = MISSING
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels (N,) int64 in 0..K-1 and the K class names.
 
     ``raw``: array or list of whole numbers (any dtype, also floats such as 3.0) or of text. Numbers are positions in
     ``classes`` if those are given, else become the names themselves; text must be among ``classes`` if given.
     ``rows``: the numbers by which the person knows the rows (lines of a file); default 0, 1, 2 ...
+    ``missing``: the text that means no label (none where the names are those of folders).
     Raises `InputError` with the rows of missing, negative or fractional labels, all kinds of mistake at once.
     """
     names = None if classes is None else tuple(str(name) for name in classes)
@@ -32,6 +35,12 @@ def encode(raw: Any, classes: Sequence[str] | None = None, rows: Sequence[int] |
         if raw.dtype.kind in "iufb":
             return _of_numbers(raw, names, rows)
         raw = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in raw.tolist()]
+    wrong = {
+        "missing": {name for name in set(raw) if name.strip() in missing},
+        f"longer than {_LONGEST_NAME} characters": {name for name in set(raw) if len(name) > _LONGEST_NAME},
+    }
+    if any(wrong.values()):
+        _complain({what: np.array([name in bad for name in raw], bool) for what, bad in wrong.items()}, rows)
     return _of_text(raw, names, rows)
 
 
@@ -73,13 +82,6 @@ def _of_numbers(raw: np.ndarray, names: tuple[str, ...] | None, rows: Sequence[i
 
 
 def _of_text(raw: Sequence[str], names: tuple[str, ...] | None, rows: Sequence[int] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    _complain(
-        {
-            "missing": np.array([name in _MISSING for name in raw], bool),
-            f"longer than {_LONGEST_NAME} characters": np.array([len(name) > _LONGEST_NAME for name in raw], bool),
-        },
-        rows,
-    )
     found = set(raw)
     if names is None:
         names = in_order(found)
@@ -99,6 +101,7 @@ def assemble(
     *,
     layout: str,
     source: Path | None = None,
+    root: Path | None = None,
     notes: Sequence[str] = (),
     resized: bool = False,
 ) -> Dataset:
@@ -112,4 +115,4 @@ def assemble(
         raise InputError(f"{where}all {len(labels):,} samples belong to one class ({listed([only])}); at least two classes are needed")
     few = [f"{name} ({count})" for name, count in zip(classes, counts.tolist(), strict=True) if count < 2]
     said = [*notes, f"too few samples (under 2) in class {listed(few)}"] if few else list(notes)
-    return Dataset(inputs, labels, classes, ids, "image", source, layout, tuple(said), resized)
+    return Dataset(inputs, labels, classes, ids, "image", source, root, layout, tuple(said), resized)

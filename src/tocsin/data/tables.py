@@ -76,7 +76,7 @@ def _parse_csv(path: Path) -> Table:
     if short := [number for number, row in lines[1:] if len(row) < width]:
         raise InputError(f"{path}: too few cells in line {listed(short)}; the first line has {counted(len(header), 'column')}")
     rows = [number for number, _ in lines[1:]]
-    return Table([row[at_path] for _, row in lines[1:]], [row[at_label].strip() for _, row in lines[1:]], rows)
+    return Table([row[at_path] for _, row in lines[1:]], [row[at_label] for _, row in lines[1:]], rows)
 
 
 def _parse_parquet(path: Path) -> Table:
@@ -109,9 +109,12 @@ def _label_text(value: Any) -> str:
 def _read(request: Request, table: Table, root: Path, layout: str, source: Path) -> Dataset:
     if not table.paths:
         raise InputError(f"{source}: the table has no rows")
-    if negative := [row for row, label in zip(table.rows, table.labels, strict=True) if label.startswith("-") and is_number(label)]:
+    if negative := [
+        row for row, label in zip(table.rows, table.labels, strict=True) if label.strip().startswith("-") and is_number(label.strip())
+    ]:
         raise InputError(f"labels: negative in row {listed(negative)}; allowed: whole numbers from 0, or class names")
-    texts = [restore(label) for label in table.labels]
+    spaced = all(label.startswith(" ") for label in table.labels)  # written with ", " between the cells
+    texts = [restore(label.strip() if spaced else label) for label in table.labels]
     numbers, classes = encode(texts, request.classes, table.rows)
     skips = Skips()
     rows, files = _find(table, numbers, root.resolve(), skips)
@@ -120,7 +123,7 @@ def _read(request: Request, table: Table, root: Path, layout: str, source: Path)
     decoded = decode_files(files, request.size, request.runtime)
     labels = numbers[rows[decoded.kept]]
     if request.classes is None:  # a class all of whose files are unreadable is none
-        labels, classes = encode([classes[k] for k in labels])
+        labels, classes = encode([classes[k] for k in labels], missing=frozenset())
     return assemble(
         decoded.inputs,
         labels,
@@ -128,6 +131,7 @@ def _read(request: Request, table: Table, root: Path, layout: str, source: Path)
         np.array([files[at].id for at in decoded.kept.tolist()]),
         layout=layout,
         source=source.resolve(),
+        root=root.resolve(),
         notes=[*skips.notes(), *decoded.notes],
         resized=decoded.resized,
     )
@@ -162,7 +166,7 @@ def _entry(cell: str, root: Path, parents: dict[str, bool], skips: Skips) -> Ent
     if relative is None or len(relative) > LONGEST:
         skips.add("row", "the path leads out of the table's folder" if relative is None else f"longer than {LONGEST} characters", cell)
         return None
-    for candidate in dict.fromkeys((relative, contained(cell) or relative, contained(cell.replace("\\", "/")) or relative)):
+    for candidate in dict.fromkeys(contained(text) or relative for text in (relative, cell, cell.strip(), cell.replace("\\", "/"))):
         path = os.path.join(root, candidate) if candidate.isascii() and "\\x" not in candidate else str(file_of(root, candidate))
         try:
             status = os.lstat(path)

@@ -1,0 +1,301 @@
+"""Copies of a data set in the layout it was read from. The source is never touched, nothing is overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import secrets
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from tocsin.data.cells import write_csv
+from tocsin.data.dataset import Dataset
+from tocsin.data.images import workers
+from tocsin.data.names import contained, file_of, inside, shown
+from tocsin.data.npz import header_of, read_member
+from tocsin.data.tables import METADATA
+from tocsin.errors import AuditIncomplete, InputError
+
+POISON_MANIFEST = "tocsin-poison.json"
+_MOST_MANIFEST = 2**30
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a copy in files consists of: for each row its new id, and whether the old file is copied or pixels are written."""
+
+    data: Dataset
+    ids: list[str]
+    old: list[str | None]
+    """The id of the file to copy byte for byte; None: the row's pixels become a PNG."""
+
+
+class PoisonedLike(Protocol):
+    """What `tocsin.attacks.Poisoned` has (the data layer knows no attacks)."""
+
+    @property
+    def dataset(self) -> Dataset: ...
+    @property
+    def planted(self) -> np.ndarray: ...
+    @property
+    def covers(self) -> np.ndarray: ...
+    @property
+    def recipe(self) -> dict[str, Any]: ...
+
+
+def write(what: Dataset | PoisonedLike, destination: str | os.PathLike[str]) -> Path:
+    """A poisoned copy with its manifest, or a (part of a) data set as it was read; returns what to load.
+
+    A plain data set is copied from its files: pixels changed in memory are not looked at. See `write_copy`, `write_subset`.
+    """
+    if isinstance(what, Dataset):
+        return write_subset(what, np.ones(len(what), bool), destination)
+    rows = np.zeros(len(what.dataset), bool)
+    rows[what.planted] = rows[what.covers] = True
+    manifest = {"recipe": what.recipe, "planted": what.planted, "covers": what.covers}
+    return write_copy(what.dataset, what.dataset, destination, rows, manifest)
+
+
+def manifest_of(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The recipe in the manifest of a poisoned copy (see `read_manifest`), None if there is no manifest."""
+    manifest = read_manifest(path)
+    return None if manifest is None else dict(manifest["recipe"])
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What `write_copy` put beside the data at ``path``: recipe, planted and cover ids ... None if nothing is there.
+
+    Raises `InputError` if there is one that tocsin did not write.
+    """
+    path = Path(path)
+    beside = path / POISON_MANIFEST if path.is_dir() else path.with_name(f"{path.stem}.poison.json")
+    if not path.is_dir() and path.suffix.lower() != ".npz":
+        beside = path.parent / POISON_MANIFEST
+    if not beside.is_file():
+        return None
+    try:
+        found = json.loads(beside.read_text("utf-8")) if beside.stat().st_size < _MOST_MANIFEST else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("recipe"), dict):
+        raise InputError(f"{shown(str(beside))}: not a manifest that tocsin poison wrote; was it cut off?")
+    return found
+
+
+def write_copy(
+    original: Dataset,
+    changed: Dataset,
+    destination: str | os.PathLike[str],
+    changed_rows: np.ndarray,
+    manifest: Mapping[str, Any],
+) -> Path:
+    """A copy of ``original`` in which ``changed_rows`` (N,) bool have the pixels and labels of ``changed``; returns what to load.
+
+    Files whose row did not change are copied byte for byte, changed rows are written as PNG (lossless) into the folder of their
+    new label. If loading resized anything, all rows are written as PNG at the loaded size, so that a changed one does not stand
+    out by its size. Layouts without files become ``.npz``: ``destination`` is then a ``.npz`` file or a folder for one.
+
+    ``manifest`` is written beside the copy (``tocsin-poison.json``, for ``NAME.npz`` ``NAME.poison.json``): JSON-able, with the
+    row indices ``planted`` and ``covers`` turned into the ids they have in the copy. Raises `InputError` if the destination
+    exists and is not empty or lies in the source; `AuditIncomplete` if the disk is full, leaving nothing behind.
+    """
+    if len(original) != len(changed) or changed_rows.shape != (len(original),):
+        raise InputError(f"changed: {len(changed)} rows and {changed_rows.shape} marks for {len(original)} original samples; must agree")
+    rewritten = changed_rows | (original.labels != changed.labels)
+    whole = original.root is not None and original.resized
+    how = "all rows written as PNG at the loaded size" if whole else "unchanged files copied, changed rows written as PNG"
+    facts = {"source": None if original.source is None else str(original.source), "samples": len(changed), "classes": changed.classes}
+
+    def text(ids: Sequence[str]) -> str:
+        rows = {key: [ids[row] for row in np.asarray(manifest[key]).tolist()] for key in ("planted", "covers") if key in manifest}
+        return json.dumps({"format": 1, **manifest, **rows, **facts, "written": how if original.root is not None else "npz"}, indent=1)
+
+    if original.root is None:
+        return _write_npz(changed, Path(destination), original.source, lambda path: _save_arrays(path, changed), text)
+    files = _renamed(original, changed, np.ones_like(rewritten) if whole else rewritten)
+    return _write_files(files, Path(destination), {POISON_MANIFEST: text(files.ids)})
+
+
+def write_subset(dataset: Dataset, keep: np.ndarray, destination: str | os.PathLike[str]) -> Path:
+    """The rows ``keep`` (N,) bool as a copy in the same layout; returns what to load.
+
+    Files are copied byte for byte; of an ``.npz`` every array that has a row a sample is filtered, in its own dtype, and the rest
+    carried over. Errors as in `write_copy`.
+    """
+    part = dataset[np.asarray(keep, bool)]
+    if not len(part):
+        raise InputError("keep: no sample is kept, so there is nothing to write")
+    if part.root is not None:
+        names = [str(name) for name in part.ids]
+        return _write_files(_Files(part, names, list(names)), Path(destination), {})
+    rows = _row_numbers(part)
+    if part.layout == "npz" and part.source is not None and rows is not None:
+        source = part.source
+        return _write_npz(part, Path(destination), source, lambda path: _filter_npz(source, rows, path), None)
+    return _write_npz(part, Path(destination), part.source, lambda path: _save_arrays(path, part), None)
+
+
+def _renamed(original: Dataset, changed: Dataset, rewritten: np.ndarray) -> _Files:
+    """New ids: rewritten rows end in .png and, in class folders, lie under their label; no name is given twice."""
+    old = [str(name) for name in original.ids]
+    taken = {name.casefold() for name, again in zip(old, rewritten.tolist(), strict=True) if not again}
+    ids = list(old)
+    for row in np.flatnonzero(rewritten).tolist():
+        name = old[row]
+        if original.layout == "folder":
+            name = posixpath.join(changed.classes[changed.labels[row]], name.split("/", 1)[1])
+        stem = name if not posixpath.splitext(name)[1] else posixpath.splitext(name)[0]
+        ids[row], number = f"{stem}.png", 0
+        while ids[row].casefold() in taken:
+            number += 1
+            ids[row] = f"{stem}-{number}.png"
+        taken.add(ids[row].casefold())
+    return _Files(changed, ids, [None if again else name for name, again in zip(old, rewritten.tolist(), strict=True)])
+
+
+def _write_files(files: _Files, destination: Path, extra: Mapping[str, str]) -> Path:
+    data = files.data
+    root = data.root
+    if root is None or data.source is None or any(contained(name) != name for name in files.ids):
+        raise InputError("the data set's ids are not paths below its folder, so it cannot be written as files")
+
+    def place(folder: Path, row: int) -> None:
+        name, old = files.ids[row], files.old[row]
+        # A folder whose name is not valid Unicode keeps its bytes, so that its class stays one.
+        parent = file_of(root, posixpath.dirname(name)).relative_to(root)
+        target = folder / (file_of(root, old).relative_to(root) if old is not None else parent / posixpath.basename(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if old is not None:
+            _copy(file_of(root, old), target)
+        else:
+            pixels = data.inputs[row]
+            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(target, "PNG", compress_level=4)
+
+    with _staged(destination, root) as folder:
+        with ThreadPoolExecutor(workers()) as pool:
+            list(pool.map(lambda row: place(folder, row), range(len(data))))
+        for name, text in extra.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        table = _TABLES.get(data.layout)
+        name = "" if table is None else table(folder, data, files.ids)
+    return destination / name
+
+
+def _copy(old: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(old, target)
+    except OSError as why:
+        if why.filename is None or Path(why.filename) != old:
+            raise
+        raise InputError(f"{shown(str(old))}: cannot be copied ({why.strerror}); the data changed since it was read") from why
+
+
+def _table_rows(data: Dataset, ids: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, data.classes[label]) for name, label in zip(ids, data.labels.tolist(), strict=True)]
+
+
+def _metadata(folder: Path, data: Dataset, ids: Sequence[str]) -> str:
+    write_csv(folder / METADATA, ("file_name", "label"), _table_rows(data, ids))
+    return ""
+
+
+def _manifest(folder: Path, data: Dataset, ids: Sequence[str]) -> str:
+    name = data.source.name if data.source is not None else "data.csv"
+    if name.lower().endswith((".csv", ".tsv", ".txt")):
+        write_csv(folder / name, ("path", "label"), _table_rows(data, ids))
+        return name
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = _table_rows(data, ids)
+    pyarrow.parquet.write_table(pyarrow.table({"path": [path for path, _ in rows], "label": [label for _, label in rows]}), folder / name)
+    return name
+
+
+# What names the classes in each layout with files; class folders need nothing.
+_TABLES: dict[str, Callable[[Path, Dataset, Sequence[str]], str]] = {"metadata": _metadata, "manifest": _manifest}
+
+
+def _row_numbers(data: Dataset) -> np.ndarray | None:
+    names = data.ids.astype(str)
+    return names.astype(np.int64) if np.char.isdecimal(names).all() else None
+
+
+def _save_arrays(path: Path, data: Dataset) -> None:
+    np.savez(path, x=data.inputs, y=data.labels, classes=np.array(data.classes))
+
+
+def _filter_npz(source: Path, rows: np.ndarray, path: Path) -> None:
+    """Each array of ``source`` that has one row a sample, cut to ``rows``; every other member byte for byte."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as new:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in old.namelist():
+            try:
+                with old.open(name) as file:
+                    shapes[name] = header_of(file, name)[0]
+            except InputError:
+                shapes[name] = ()
+        total = max((shape[0] for shape in shapes.values() if len(shape) > 2), default=-1)
+        for name, shape in shapes.items():
+            with new.open(name, "w", force_zip64=True) as out:
+                if shape[:1] == (total,):
+                    np.lib.format.write_array(out, np.ascontiguousarray(read_member(old, name)[rows]), allow_pickle=False)
+                else:
+                    with old.open(name) as file:
+                        shutil.copyfileobj(file, out)
+
+
+def _write_npz(
+    data: Dataset, destination: Path, source: Path | None, save: Callable[[Path], None], text: Callable[[Sequence[str]], str] | None
+) -> Path:
+    """``destination`` is a ``.npz`` or a folder for one. ``text`` makes the manifest from the new ids (row numbers)."""
+    single = destination.suffix.lower() == ".npz"
+    name = destination.name if single else f"{source.stem if source is not None and data.layout == 'npz' else 'data'}.npz"
+    beside = f"{Path(name).stem}.poison.json"
+    folder = destination.parent if single else destination
+    if single:
+        for taken in (destination, folder / beside):
+            if os.path.lexists(taken):
+                raise InputError(f"destination: {shown(str(taken))} exists; nothing is ever overwritten, give a new name")
+    with _staged(destination, source, into_parent=single) as work:
+        save(work / name)
+        if text is not None:
+            (work / beside).write_text(text([str(row) for row in range(len(data))]), encoding="utf-8")
+    return folder / name
+
+
+@contextmanager
+def _staged(destination: Path, source: Path | None, into_parent: bool = False) -> Iterator[Path]:
+    """A temporary folder beside the destination that takes its place (or whose files move beside it) once all is written."""
+    if not into_parent and os.path.lexists(destination) and not (destination.is_dir() and not any(destination.iterdir())):
+        raise InputError(f"destination: {shown(str(destination))} exists and is not an empty folder; nothing is ever overwritten")
+    real = os.path.realpath(destination)
+    if source is not None and inside(real, os.path.realpath(source)):
+        raise InputError(f"destination: {shown(str(destination))} lies in the source {shown(str(source))}, which is never changed")
+    work = destination.parent / f".{secrets.token_hex(6)}.tocsin"
+    try:
+        work.mkdir(parents=True)
+        yield work
+        if into_parent:
+            for file in sorted(work.iterdir(), key=lambda file: file.suffix == ".npz"):  # the data last: what is there is complete
+                os.rename(file, destination.parent / file.name)
+        else:
+            if destination.is_dir():
+                destination.rmdir()
+            os.rename(work, destination)
+    except OSError as why:
+        raise AuditIncomplete(
+            f"the copy could not be written to {shown(str(destination))}: {why.strerror or why}; nothing of it was kept"
+        ) from why
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
