@@ -29,13 +29,18 @@ def trained(data: Dataset, runtime: Runtime, epochs: int = 2) -> tuple[np.ndarra
     return predict(network, data.inputs, kind, runtime), kind
 
 
-def test_it_learns_and_the_same_seed_gives_the_same_logits(small: Dataset) -> None:
-    first, _ = trained(small, CPU, epochs=4)
-    assert first.dtype == np.float32
-    assert first.shape == (1500, 10)
-    assert (first.argmax(axis=1) == small.labels).mean() > 0.8
-    np.testing.assert_array_equal(first, trained(small, CPU, epochs=4)[0])
-    assert (first != trained(small, Runtime(device="cpu", seed=2), epochs=4)[0]).any()
+def test_it_learns(small: Dataset) -> None:
+    logits, _ = trained(small, CPU, epochs=4)
+    assert logits.dtype == np.float32
+    assert logits.shape == (1500, 10)
+    assert (logits.argmax(axis=1) == small.labels).mean() > 0.8
+
+
+def test_the_same_seed_gives_the_same_logits_and_another_does_not(small: Dataset) -> None:
+    data = small[:400]
+    first, _ = trained(data, CPU)
+    np.testing.assert_array_equal(first, trained(data, CPU)[0])
+    assert (first != trained(data, Runtime(device="cpu", seed=2))[0]).any()
 
 
 def test_the_global_generator_is_left_alone(small: Dataset) -> None:
@@ -58,7 +63,7 @@ def test_read_only_and_memory_mapped_data_work_without_a_warning(small: Dataset,
 def test_progress_rises_to_one(small: Dataset) -> None:
     seen: list[tuple[str, float]] = []
     runtime = Runtime(device="cpu", progress=lambda stage, part: seen.append((stage, part)))
-    trained(small, runtime, epochs=2)
+    trained(small[:500], runtime, epochs=2)
     for stage in ("training", "predicting"):
         parts = [part for name, part in seen if name == stage]
         assert parts == sorted(parts)
