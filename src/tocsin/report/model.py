@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,7 +125,7 @@ class Report:
         from tocsin.report.tables import findings_csv, findings_json, kept_csv
 
         folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
+        if os.path.exists(folder) and not os.path.isdir(folder):  # unlike Path's, these never raise
             raise InputError(f"out: {folder} is a file; a folder for the report was expected")
         # The tables first: they matter most, should the disk fill up.
         write_text(folder / "findings.json", findings_json(self))
