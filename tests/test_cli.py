@@ -249,8 +249,7 @@ def test_a_closed_pipe_is_no_bug(data: SimpleNamespace) -> None:
     os.close(reader)
     done = subprocess.run([sys.executable, "-m", "tocsin", "methods"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
-    assert done.returncode == 141
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_methods_lists_each_setting_with_its_sentence(run: Run) -> None:

@@ -213,10 +213,10 @@ def test_adding_a_method_takes_its_file_and_a_line(
     monkeypatch.setitem(ATTACKS, "dot", method_of(page, "attack", tmp_path))
     monkeypatch.setitem(DETECTORS, "loud", method_of(page, "detector", tmp_path))
     rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 100, (200, 16, 16, 3), dtype=np.uint8), np.arange(200) % 2
-    np.savez(tmp_path / "reserve.npz", x=x[100:], y=y[100:])
+    x, y = rng.integers(0, 100, (400, 16, 16, 3), dtype=np.uint8), np.arange(400) % 2
+    np.savez(tmp_path / "reserve.npz", x=x[200:], y=y[200:])
     x[3] = 255
-    np.savez(tmp_path / "train.npz", x=x[:100], y=y[:100])
+    np.savez(tmp_path / "train.npz", x=x[:200], y=y[:200])
     train, reserve, red, out = (str(tmp_path / name) for name in ("train.npz", "reserve.npz", "red.npz", "out"))
 
     assert run("methods") == 0
@@ -224,7 +224,7 @@ def test_adding_a_method_takes_its_file_and_a_line(
     assert "value=255  Brightness of the pixel." in listing
     assert "factor=1.5  How much brighter than the brightest reserve sample." in listing
     assert run("poison", train, "--attack", "dot", "--rate", "0.1", "--set", "value=200", "--out", red) == 0
-    assert int((tocsin.load(red).inputs[:, 0, 0] == 200).all(axis=1).sum()) >= 10
+    assert int((tocsin.load(red).inputs[:, 0, 0] == 200).all(axis=1).sum()) == 20
     words = ("audit", train, "--reserve", reserve, "--detector", "loud", "--no-canaries", "--out", out)
     assert run(*words) == 1
     assert json.loads((tmp_path / "out" / "findings.json").read_text())["suspects"][0]["id"] == "3"

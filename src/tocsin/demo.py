@@ -20,7 +20,7 @@ ATTACKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("none", {}),
 )
 """Attack and settings of each of the demo's data sets."""
-EPOCHS = 6
+EPOCHS = 3
 """Of the victims."""
 
 

@@ -21,7 +21,7 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """Leave out what an audit flagged, or what a reviewer decided to remove. DATA itself stays as it is."""
-    from tocsin.data import load, write
+    from tocsin.data import load, write_subset
     from tocsin.decisions import apply, write_manifest
     from tocsin.runtime import Runtime
 
@@ -29,9 +29,7 @@ def command(
     with progress(quiet) as sink:
         dataset = load(data, runtime=Runtime(progress=sink))
         keep = apply(dataset, decisions)
-        if out.suffix.lower() == ".csv":
-            write_manifest(dataset, keep, out)
-        else:
-            write(dataset[keep], out)
+        put = write_manifest if out.suffix.lower() == ".csv" else write_subset
+        place = put(dataset, keep, out)
     if not quiet:
-        say(f"{int(keep.sum()):,} of {len(dataset):,} samples kept, {int((~keep).sum()):,} left out: {out}")
+        say(f"{int(keep.sum()):,} of {len(dataset):,} samples kept, {int((~keep).sum()):,} left out: {place}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,15 +30,14 @@ def command(
     from tocsin.runtime import Runtime
 
     refuse_inside(out, data)
-    given = options.pairs(settings)
+    given = options.pairs(settings) | ({"rate": str(rate)} if rate is not None else {})
+    recipe = build(attack, **given)
     with progress(quiet) as sink:
         dataset = load(data, size=size, runtime=Runtime(progress=sink))
-        if rate is not None:
-            given["rate"] = str(rate)
         if target is not None:
-            given["target"] = str(options.class_index(target, dataset.classes))
-        poisoned = poison(dataset, build(attack, **given), seed)
-        write(poisoned, out)
+            recipe = replace(recipe, target=options.class_index(target, dataset.classes))  # type: ignore[type-var]
+        poisoned = poison(dataset, recipe, seed)
+        place = write(poisoned, out)
     if not quiet:
-        covers = f" and {len(poisoned.covers):,} covers" if len(poisoned.covers) else ""
-        say(f"{len(poisoned.planted):,} of {len(dataset):,} samples poisoned by {attack}{covers}: {out}")
+        covers = f", {len(poisoned.covers):,} more carry the trigger as covers" if len(poisoned.covers) else ""
+        say(f"{len(poisoned.planted):,} of {len(dataset):,} samples poisoned with {recipe.name}{covers}: {place}")

@@ -11,6 +11,7 @@ import typer
 from tocsin.cli import options
 from tocsin.cli.console import progress, say, table
 from tocsin.cli.demo import share
+from tocsin.errors import InputError
 
 
 def command(
@@ -38,17 +39,16 @@ def command(
     from tocsin.runtime import Runtime
     from tocsin.victim import train_victim
 
+    given, recipe, fit = options.pairs(settings), manifest_of(data), FitSettings(epochs=epochs)
+    measured = build(attack, **given) if attack else attack_of({**recipe, **given}) if recipe else None
+    if given and measured is None:
+        raise InputError("--set: settings are the attack's, and there is no attack; name one with --attack")
     with progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, progress=sink)
         train = load(data, size=size, runtime=runtime)
         clean = load(test, size=size, runtime=runtime)
-        recipe = manifest_of(data)
-        measured = build(attack, **options.pairs(settings)) if attack else attack_of(recipe) if recipe else None
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
-        results = {
-            name: train_victim(part, clean, measured, network=network, settings=FitSettings(epochs=epochs), runtime=runtime)
-            for name, part in sets.items()
-        }
+        results = {name: train_victim(part, clean, measured, network=network, settings=fit, runtime=runtime) for name, part in sets.items()}
     if json:
         document: dict[str, Any] = {"attack": measured.recipe() if measured else None, "runs": {n: r.as_dict() for n, r in results.items()}}
         say(jsonlib.dumps(document, indent=2))
