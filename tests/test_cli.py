@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tocsin.cli import main
 from tocsin.cli.console import Lines, harmless, span
@@ -106,10 +107,12 @@ def test_quiet_says_nothing(run: Run, data: SimpleNamespace, fake: SimpleNamespa
     assert (done.code, done.out, done.err) == (1, "", "")
 
 
-def test_progress_goes_to_stderr(run: Run, data: SimpleNamespace, fake: SimpleNamespace) -> None:
-    done = run(*audit_words(data))
-    assert done.err
+def test_progress_goes_to_stderr(run: Run, data: SimpleNamespace, fake: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.cli.console.SECONDS_BETWEEN_LINES", 0.0)
+    done = run(*audit_words(data, "--json"))
+    assert "tocsin: round 1 50 %" in done.err
     assert all(line.startswith("tocsin: ") for line in done.err.splitlines())
+    assert json.loads(done.out)
 
 
 def test_options_reach_the_audit(run: Run, data: SimpleNamespace, fake: SimpleNamespace) -> None:
@@ -292,8 +295,8 @@ def test_plain_progress_is_a_line_every_ten_seconds(capsys: pytest.CaptureFixtur
         lines("round 1", step / 100)
         now += 1
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 10
-    assert said[5] == "tocsin: round 1 50 %, about 50 s left"
+    assert len(said) == 9
+    assert said[4] == "tocsin: round 1 50 %, about 50 s left"
 
 
 @given(st.floats(0, 1e6))
@@ -304,3 +307,43 @@ def test_span_never_says_sixty_seconds(seconds: float) -> None:
 @given(st.sampled_from([OSError, ValueError, RuntimeError, KeyError, MemoryError, EOFError, SystemError]), st.text())
 def test_no_exception_explains_as_a_verdict(kind: type[Exception], text: str) -> None:
     assert explain(kind(text)).code in {2, 3}
+
+
+def test_from_poison_to_a_clean_copy(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands fit together on a folder of pictures; nothing in it changes."""
+    rng = np.random.default_rng(0)
+    for folder, count in (("train", 120), ("test", 30)):
+        for row in range(count):
+            place = tmp_path / folder / ("cat", "dog & <b>", "eel")[row % 3]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(place / f"{row}.png")
+    monkeypatch.chdir(tmp_path)
+    before = {p: p.read_bytes() for p in Path("train").rglob("*.png")}
+
+    assert run("poison", "train", "--attack", "badnet", "--rate", 0.1, "--target", "dog & <b>", "--out", "red").code == 0
+    planted = json.loads(Path("red/tocsin-poison.json").read_text())["planted"]
+    assert len(planted) == 12
+    assert all(name.startswith("dog & <b>/") for name in planted)
+    assert run("poison", "train", "--out", "red").code == 2
+
+    Path("decisions.csv").write_text("id,decision\n" + "".join(f"{name},remove\n" for name in planted))
+    done = run("train", "red", "--test", "test", "--without", "decisions.csv", "--epochs", 1, "--json", "--quiet")
+    result = json.loads(done.out)
+    assert (result["attack"]["attack"], result["attack"]["target"]) == ("badnet", 1)
+    assert [r["samples"] for r in result["runs"].values()] == [120, 108]
+    assert all(0 <= r["asr"] <= 1 for r in result["runs"].values())
+    assert "without decisions.csv" in run("train", "red", "--test", "test", "--without", "decisions.csv", "--epochs", 1).out
+
+    assert "108 of 120 samples kept" in run("apply", "red", "decisions.csv", "--out", "kept").out
+    assert len(list(Path("kept").rglob("*.png"))) == 108
+    assert run("apply", "red", "decisions.csv", "--out", "kept.csv").code == 0
+    assert run("train", "kept.csv", "--root", "red", "--test", "test", "--epochs", 1).code == 0
+    assert run("apply", "train", "decisions.csv", "--out", "other").code == 2
+    assert run("apply", "train", "decisions.csv", "--out", "train/kept").code == 2
+
+    assert run("reserve", "train", "-n", 30, "--out", "vet").code == 0
+    done = run("reserve", "train", "--decisions", "vet/candidates.csv", "--out", "vetted")
+    assert done.code == 0
+    assert "--reserve vetted/reserve" in done.out
+    assert len(list(Path("vetted/reserve").rglob("*.png"))) == 30
+    assert {p: p.read_bytes() for p in Path("train").rglob("*.png")} == before

@@ -18,6 +18,7 @@ def command(
         Path, typer.Argument(metavar="DECISIONS", help="decisions.csv from the report's page, findings.csv or findings.json.")
     ],
     out: Annotated[Path, typer.Option(help="kept.csv for a list of what stays; any other name for a clean copy.")],
+    root: options.Root = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Leave out what an audit flagged, or what a reviewer decided to remove. DATA itself stays as it is."""
@@ -27,7 +28,7 @@ def command(
 
     refuse_inside(out, data)
     with progress(quiet) as sink:
-        dataset = load(data, runtime=Runtime(progress=sink))
+        dataset = load(data, root=root, runtime=Runtime(progress=sink))
         keep = apply(dataset, decisions)
         put = write_manifest if out.suffix.lower() == ".csv" else write_subset
         place = put(dataset, keep, out)

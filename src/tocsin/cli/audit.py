@@ -44,6 +44,7 @@ def command(
         bool, typer.Option("--canaries/--no-canaries", help="Plant test samples in the working copy to measure what would be found.")
     ] = True,
     size: options.Size = None,
+    root: options.Root = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the finished rounds of a run that was stopped.")] = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -63,7 +64,7 @@ def command(
     with progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
         report = audit(
-            load(data, size=size, runtime=runtime),
+            load(data, root=root, size=size, runtime=runtime),
             load(reserve, size=size, runtime=runtime),
             preset=preset,
             detector=detector,

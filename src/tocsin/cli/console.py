@@ -97,20 +97,18 @@ class Bar:
 
 
 class Lines:
-    """A plain line at the start of each stage, and then every ten seconds."""
+    """A plain line every ten seconds; a short job says nothing."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._stage, self._began, self._said = clock, "", 0.0, 0.0
+        self._clock, self._stage, self._said = clock, "", clock()
+        self._began = self._said
 
     def __call__(self, stage: str, fraction: float) -> None:
         now = self._clock()
         if stage != self._stage:
             self._stage, self._began = stage, now
-            if now - self._said < SECONDS_BETWEEN_LINES and self._said:
-                return
-        elif now - self._said < SECONDS_BETWEEN_LINES:
+        if now - self._said < SECONDS_BETWEEN_LINES:
             return
-        self._said = now
-        passed = now - self._began
+        self._said, passed = now, now - self._began
         left = f", about {span(passed / fraction * (1 - fraction))} left" if fraction > 0.02 and passed > 0 else ""
         complain(f"{stage} {100 * fraction:.0f} %{left}")

@@ -22,6 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Size = Annotated[
     int | None, typer.Option(help="Side in pixels at which pictures are worked on; by default chosen from the data.", show_default=False)
 ]
+Root = Annotated[Path | None, typer.Option(help="For a manifest: the folder its paths start from; by default its own.", show_default=False)]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

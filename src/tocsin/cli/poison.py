@@ -22,6 +22,7 @@ def command(
     settings: options.Settings = None,
     seed: options.Seed = 0,
     size: options.Size = None,
+    root: options.Root = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Make a poisoned copy of DATA for testing, in the same layout, with a manifest of what was planted."""
@@ -33,7 +34,7 @@ def command(
     given = options.pairs(settings) | ({"rate": str(rate)} if rate is not None else {})
     recipe = build(attack, **given)
     with progress(quiet) as sink:
-        dataset = load(data, size=size, runtime=Runtime(progress=sink))
+        dataset = load(data, root=root, size=size, runtime=Runtime(progress=sink))
         if target is not None:
             recipe = replace(recipe, target=options.class_index(target, dataset.classes))  # type: ignore[type-var]
         poisoned = poison(dataset, recipe, seed)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tocsin.cli import options
 from tocsin.cli.console import progress, say
 from tocsin.cli.outcome import refuse_inside
+
+if TYPE_CHECKING:
+    from tocsin.data.dataset import Dataset
+    from tocsin.runtime import Runtime
 
 
 def command(
@@ -20,24 +25,40 @@ def command(
         Path | None, typer.Option(help="The decisions.csv from the page: write the reserve of what you kept.", show_default=False)
     ] = None,
     seed: options.Seed = 0,
+    root: options.Root = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw a sample of DATA for a person to vet by eye; then, with --decisions, make the reserve of it."""
-    from tocsin import reserve
     from tocsin.data import load
     from tocsin.runtime import Runtime
 
     refuse_inside(out, data)
     with progress(quiet) as sink:
-        dataset = load(data, runtime=Runtime(progress=sink))
-        if decisions is None:
-            page = reserve.prepare(dataset, count, out, seed=seed)
-        else:
-            reserve.accept(dataset, decisions, out)
-    if quiet:
-        return
-    if decisions is None:
-        say(f"Look through {page}, tick what is not clean, and download decisions.csv; then:")
-        say(f"tocsin reserve {data} --decisions decisions.csv --out clean/")
-    else:
-        say(f"Reserve: {out}")
+        runtime = Runtime(progress=sink)
+        dataset = load(data, root=root, runtime=runtime)
+        said = _prepared(dataset, count, out, seed, runtime, data) if decisions is None else _accepted(dataset, decisions, out)
+    if not quiet:
+        for line in said:
+            say(line)
+
+
+def _prepared(dataset: Dataset, count: int, out: Path, seed: int, runtime: Runtime, data: Path) -> list[str]:
+    from tocsin.reserve import prepare
+
+    page = prepare(dataset, count, out, seed, runtime)
+    return [
+        f"Open {page} and untick what is not clean or wrongly filed; it gives you the decisions as a CSV file. Then:",
+        f"tocsin reserve {quote(str(data))} --decisions decisions.csv --out {quote(str(out / 'accepted'))}",
+    ]
+
+
+def _accepted(dataset: Dataset, decisions: Path, out: Path) -> list[str]:
+    from tocsin.reserve import accept
+
+    done = accept(dataset, decisions, out)
+    root = f" --root {quote(str(done.root))}" if done.root is not None else ""
+    return [
+        f"The reserve is {done.reserve}; {done.train} lists the training data without it. Then:",
+        f"tocsin audit {quote(str(done.train))}{root} --reserve {quote(str(done.reserve))}",
+        *(f"Note: {note}" for note in done.notes),
+    ]

@@ -28,6 +28,7 @@ def command(
     device: options.Device = "auto",
     seed: options.Seed = 0,
     size: options.Size = None,
+    root: options.Root = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -45,7 +46,7 @@ def command(
         raise InputError("--set: settings are the attack's, and there is no attack; name one with --attack")
     with progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, progress=sink)
-        train = load(data, size=size, runtime=runtime)
+        train = load(data, root=root, size=size, runtime=runtime)
         clean = load(test, size=size, runtime=runtime)
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
         results = {name: train_victim(part, clean, measured, network=network, settings=fit, runtime=runtime) for name, part in sets.items()}
