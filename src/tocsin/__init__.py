@@ -19,7 +19,18 @@ _PUBLIC = {
     "ATTACKS": "tocsin.attacks",
     "DETECTORS": "tocsin.detectors",
 }
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = [
+    "ATTACKS",
+    "DETECTORS",
+    "AuditIncomplete",
+    "Dataset",
+    "InputError",
+    "Report",
+    "Runtime",
+    "__version__",
+    "audit",
+    "load",
+]
 
 if TYPE_CHECKING:
     from tocsin.attacks import ATTACKS
