@@ -49,7 +49,7 @@ def draw(train: Dataset, n: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     quota = _quotas(train.class_counts, n, rng)
     picked = [rng.permutation(np.flatnonzero(train.labels == k))[:number] for k, number in enumerate(quota.tolist())]
-    return np.sort(np.concatenate(picked)).astype(np.int64)
+    return np.sort(np.concatenate(picked))
 
 
 def _quotas(counts: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -33,7 +34,7 @@ def read(request: Request) -> Dataset:
             at_classes = next((name for name in members if name.lower() in CLASS_KEYS), None)
             pixels, labels = read_member(archive, members[at_x]), read_member(archive, members[at_y])
             names = None if at_classes is None else [str(name) for name in read_member(archive, members[at_classes]).reshape(-1)]
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as why:
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError) as why:
         raise InputError(f"{request.path}: the archive is damaged or cannot be read ({why})") from why
     unread = [name for name in members if name not in (at_x, at_y, at_classes)]
     notes = [f"not read from the archive: {listed(unread)}"] if unread else []
@@ -55,7 +56,7 @@ def header_of(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
         version = np.lib.format.read_magic(file)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = reader(file)
-    except (ValueError, SyntaxError, TypeError) as why:
+    except Exception as why:  # numpy parses the header as Python source, which has many ways to fail on a hostile one
         raise InputError(f"{name}: not an array ({why})") from why
     if dtype.hasobject:
         raise InputError(
@@ -75,7 +76,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     try:
         with archive.open(info) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, zipfile.zlib.error) as why:  # type: ignore[attr-defined]
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as why:
         raise InputError(f"{name}: damaged ({why})") from why
     except MemoryError as why:
         raise InputError(f"{name}: its {nbytes:,} bytes do not fit in memory") from why

@@ -57,6 +57,7 @@ def read_map_style(data: Any, classes: Sequence[str] | None, size: Size | None, 
         raise InputError("the data set is empty")
     runtime.progress("reading the data set", 1.0)
     chosen, notes = choose_size(sizes, size)
+    was_resized = bool(notes)
     channels = max(picture.shape[2] for picture in pictures)
     inputs = np.empty((number, *chosen, channels), np.uint8)
     for row, picture in enumerate(pictures):
@@ -64,7 +65,7 @@ def read_map_style(data: Any, classes: Sequence[str] | None, size: Size | None, 
     if not np.array_equal(_item(data, 0)[0], _item(data, 0)[0]):
         notes.append("the data set's transform is random: what was read is one draw of it; give it without augmentation")
     numbers, found = encode(_label_array(labels), names)
-    return assemble(inputs, numbers, found, np.arange(number).astype(str), layout="arrays", notes=notes, resized=bool(notes))
+    return assemble(inputs, numbers, found, np.arange(number).astype(str), layout="arrays", notes=notes, resized=was_resized)
 
 
 def _class_names(data: Any) -> list[str] | None:
