@@ -58,7 +58,7 @@ def _quotas(counts: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     while low < high:
         level = (low + high + 1) // 2
         low, high = (level, high) if int(np.minimum(counts, level).sum()) <= n else (low, level - 1)
-    quota = np.minimum(counts, low)
+    quota: np.ndarray = np.minimum(counts, low)
     open_classes = rng.permutation(np.flatnonzero(counts > low))
     quota[open_classes[: n - int(quota.sum())]] += 1
     return quota

@@ -231,7 +231,7 @@ def test_a_full_disk_leaves_nothing(jpegs: Path, tmp_path: Path, runtime: Runtim
     def full(*arguments: Any, **_: Any) -> None:
         calls.append(arguments)
         if len(calls) > 2 or target == "savez":
-            raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+            raise OSError(errno.ENOSPC, "No space left on device", str(arguments[0]))  # as sendfile does: it names the source
         real(*arguments)
 
     data = load(jpegs, runtime=runtime) if target == "copyfile" else small()

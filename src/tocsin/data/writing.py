@@ -194,7 +194,7 @@ def _write_files(files: _Files, destination: Path, extra: Mapping[str, str]) -> 
 def _copy(old: Path, target: Path) -> None:
     try:
         shutil.copyfile(old, target)
-    except OSError as why:
+    except (FileNotFoundError, PermissionError) as why:  # a full disk names the old file too, but is neither of these
         if why.filename is None or Path(why.filename) != old:
             raise
         raise InputError(f"{shown(str(old))}: cannot be copied ({why.strerror}); the data changed since it was read") from why
