@@ -80,6 +80,7 @@ def test_any_form_of_labels(y: Any, classes: Any, expected: np.ndarray, names: s
         (X, np.array([0, np.nan, -1, 0.5, 1, 2]), ["missing (NaN) in row 1", "negative in row 2", "not a whole number in row 3"]),
         (X, np.array(["a", "", "b", "a", "nan", "b"]), ["missing in row 1, 4"]),
         (X, np.eye(3)[Y], ["argmax"]),
+        (X, np.array(["a", "b\0c", "b", "a", "b", "b"]), ["zero character in row 1"]),
         (X, np.zeros(6, int), ["one class"]),
         (X, np.array([1, None, 2, 3, 4, 5], object), ["labels"]),
         (X, np.full(6, 2**64 - 1, np.uint64) - Y.astype(np.uint64), ["not a whole number"]),

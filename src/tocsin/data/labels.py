@@ -30,6 +30,8 @@ def encode(
     names = None if classes is None else tuple(str(name) for name in classes)
     if names is not None and len(set(names)) != len(names):
         raise InputError("classes: a name is given twice; class names must be unique")
+    if names is not None and any("\0" in name or len(name) > _LONGEST_NAME for name in names):
+        raise InputError(f"classes: a name is longer than {_LONGEST_NAME} characters or holds a zero character")
     if isinstance(raw, np.ndarray):
         raw = _flat(raw)
         if raw.dtype.kind in "iufb":
@@ -38,6 +40,7 @@ def encode(
     wrong = {
         "missing": {name for name in set(raw) if name.strip() in missing},
         f"longer than {_LONGEST_NAME} characters": {name for name in set(raw) if len(name) > _LONGEST_NAME},
+        "with a zero character": {name for name in set(raw) if "\0" in name},  # no CSV before Python 3.11 can hold one
     }
     if any(wrong.values()):
         _complain({what: np.array([name in bad for name in raw], bool) for what, bad in wrong.items()}, rows)
