@@ -84,11 +84,11 @@ def main() -> None:
             result = train_victim(
                 poisoned.dataset, test, attack, network=args.network, settings=settings, flip=args.flip, runtime=Runtime(args.device, seed)
             )
-            done.append({"row": row, "seed": seed, "planted": len(poisoned.planted), "covers": len(poisoned.covers), **result.as_dict()})
+            counts = {"planted": len(poisoned.planted), "covers": len(poisoned.covers)}
+            command = " ".join(["python", "benchmarks/attack_gate.py", *sys.argv[1:]])
+            done.append({"row": row, "seed": seed, **counts, **result.as_dict(), "command": command, "commit": commit()})
             print(f"{row:40} seed {seed}  ACC {result.acc:.3f}  ASR {result.asr:.3f}  {result.seconds:.0f} s", flush=True)
             about = {
-                "command": " ".join(["python", "benchmarks/attack_gate.py", *sys.argv[1:]]),
-                "commit": commit(),
                 "versions": {"tocsin": tocsin.__version__, "torch": torch.__version__, "numpy": np.__version__},
                 "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, device {args.device}",
                 "when": time.strftime("%Y-%m-%d"),
