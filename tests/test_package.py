@@ -34,6 +34,7 @@ LAYERS = {
     "learning": 3,
     "attacks": 4,
     "poisoning": 4,
+    "canaries": 4,
     "detectors": 4,
     "victim": 5,
     "report": 5,
