@@ -110,5 +110,5 @@ class Lines:
         if now - self._said < SECONDS_BETWEEN_LINES:
             return
         self._said, passed = now, now - self._began
-        left = f", about {span(passed / fraction * (1 - fraction))} left" if fraction > 0.02 and passed > 0 else ""
+        left = f", about {span(passed / fraction * (1 - fraction))} left" if 0.02 < fraction < 1 and passed > 0 else ""
         complain(f"{stage} {100 * fraction:.0f} %{left}")
