@@ -24,9 +24,15 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Not rich's own way, which exits with 1: that means "suspects found" here."""
+        raise BrokenPipeError
+
+
 def say(text: str = "", style: str | None = None) -> None:
     """A line on stdout. Only wrapped by a terminal, never by us: paths stay whole in a pipe."""
-    Console(highlight=False).print(escape(harmless(text)), style=style, soft_wrap=True)
+    _Console(highlight=False).print(escape(harmless(text)), style=style, soft_wrap=True)
 
 
 def complain(text: str) -> None:
@@ -43,7 +49,7 @@ def table(columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         grid.add_row(*(escape(harmless(cell)) for cell in row))
     # In a pipe there is no width to respect: let no cell be cut.
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(grid)
+    _Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(grid)
 
 
 def span(seconds: float) -> str:
