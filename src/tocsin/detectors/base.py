@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.runtime import Runtime
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class Detector(ABC):
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[str]]
+
+    @classmethod
+    @abstractmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The settings called ``name``, with ``changes`` of single fields. Raises `InputError` for an unknown name."""
 
     @abstractmethod
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:

@@ -1,0 +1,102 @@
+"""The main job: a data set and a reserve go in, a Report comes out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tocsin import __version__
+from tocsin.canaries import TRIGGERS, Planted, plant
+from tocsin.data.dataset import Dataset
+from tocsin.data.pairing import match
+from tocsin.detectors import DETECTORS
+from tocsin.detectors.base import Findings
+from tocsin.errors import InputError
+from tocsin.params import closest, parse_fields
+from tocsin.report.model import CanaryResult, Report
+from tocsin.runtime import Runtime
+
+
+def audit(
+    train: Dataset,
+    reserve: Dataset,
+    *,
+    preset: str = "fast",
+    detector: str = "ct",
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    canaries: bool = True,
+    runtime: Runtime | None = None,
+) -> Report:
+    """Which samples of ``train`` plant a backdoor?
+
+    ``reserve``: clean samples of the same classes, none of them in ``train``; the answer is only as good as the reserve is clean.
+    ``params`` overrides single settings of the preset. ``canaries`` plants samples with known triggers in the working copy to measure
+    what would have been found (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces ``seed``
+    and ``device``. Raises `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
+    """
+    began = time.monotonic()
+    runtime = runtime if runtime is not None else Runtime(device=device, seed=seed)
+    if detector not in DETECTORS:
+        raise InputError(f"detector: got {detector!r}{closest(detector, DETECTORS)}, allowed: {', '.join(DETECTORS)}")
+    method = DETECTORS[detector]
+    if train.kind not in method.kinds:
+        raise InputError(f"detector {detector} works on {', '.join(sorted(method.kinds))} data, got {train.kind}")
+    settings = method.preset(preset, **parse_fields(method, params or {}))
+    train, reserve, notes = match(train, reserve)
+    working = plant(train, np.random.default_rng([runtime.seed, 0xCA])) if canaries else None
+    findings = settings.inspect(working.dataset if working else train, reserve, runtime, canaries=working.mask if working else None)
+    results = _recovered(working, findings) if working else ()
+    return Report(
+        train=train,
+        reserve=reserve,
+        findings=_without_canaries(findings, working) if working else findings,
+        canaries=results,
+        settings={
+            "preset": preset,
+            "detector": detector,
+            **({"changed": dict(params)} if params else {}),
+            "seed": runtime.seed,
+            "device": str(runtime.torch_device()),
+            "tocsin": __version__,
+            "python": platform.python_version(),
+            "torch": _torch_version(),
+        },
+        notes=tuple(dict.fromkeys((*train.notes, *reserve.notes, *notes))),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _recovered(working: Planted, findings: Findings) -> tuple[CanaryResult, ...]:
+    """How many canaries of each kind the detector would have flagged.
+
+    A canary's class is usually clean but for the canaries, and they take no part in decisions: so it counts as found when its score
+    is above that class's threshold where there is one, else above all but one in a thousand of the real samples.
+    """
+    real = np.sort(findings.scores[~working.mask])
+    bar = float(np.quantile(real, 0.999))
+    out = []
+    for index, name in enumerate(TRIGGERS):
+        mine = working.trigger == index
+        scores = findings.scores[mine]
+        found = findings.flagged[mine] | (scores > bar)
+        rank = np.searchsorted(real, scores) / len(real)
+        out.append(CanaryResult(name, int(mine.sum()), int(found.sum()), float(mine.mean()), float(rank.mean())))
+    return tuple(out)
+
+
+def _without_canaries(findings: Findings, working: Planted) -> Findings:
+    real = ~working.mask
+    return replace(findings, scores=findings.scores[real], flagged=findings.flagged[real])
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)

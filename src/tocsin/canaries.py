@@ -1,0 +1,92 @@
+"""The audit's own positive control: samples with known triggers, planted in the working copy only.
+
+They are appended, never in place of a person's sample, and carry no weight in any verdict. How many of them the detector flags says
+what an audit that found nothing would have found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tocsin.attacks.stamps import blend, ellipses, shrink, to_bytes
+from tocsin.data.dataset import Dataset
+
+RATE = 0.003
+"""Share of the data set that is planted of each kind."""
+LEAST = 20
+"""But at least this many: fewer would say little."""
+
+Stamp = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The working copy: the person's rows first and unchanged, then the canaries."""
+
+    dataset: Dataset
+    mask: np.ndarray
+    """(N,) bool over the working copy."""
+    trigger: np.ndarray
+    """(N,) int8: index into `TRIGGERS`, -1 for the person's rows."""
+
+
+def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Planted:
+    """Copies of random samples with each kind of trigger, labelled with a class drawn for the kind (never their own)."""
+    count = max(LEAST, round(rate * len(train)))
+    targets = rng.permutation(len(train.classes))
+    inputs, labels, kinds = [], [], []
+    for place, stamp in enumerate(TRIGGERS.values()):
+        target = int(targets[place % len(targets)])
+        others = np.flatnonzero(train.labels != target)
+        rows = rng.choice(others, min(count, len(others)), replace=False)
+        inputs.append(stamp(np.asarray(train.inputs[rows]), rng))
+        labels.append(np.full(len(rows), target, np.int64))
+        kinds.append(np.full(len(rows), place, np.int8))
+    trigger = np.concatenate([np.full(len(train), -1, np.int8), *kinds])
+    planted = sum(map(len, labels))
+    working = replace(
+        train,
+        inputs=np.concatenate([train.inputs, *inputs]),
+        labels=np.concatenate([train.labels, *labels]),
+        ids=np.concatenate([train.ids, np.char.add("canary/", np.arange(planted).astype(str))]),
+    )
+    return Planted(working, trigger >= 0, trigger)
+
+
+def _patch(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A small square of random saturated colours, at one random place for all."""
+    _, height, width, channels = inputs.shape
+    size = shrink(3, inputs.shape, 2)
+    top, left = int(rng.integers(0, height - size + 1)), int(rng.integers(0, width - size + 1))
+    out: np.ndarray = inputs.copy()
+    out[:, top : top + size, left : left + size] = rng.choice(np.array([0, 255], np.uint8), (size, size, channels))
+    return out
+
+
+def _blend(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random picture over the whole frame at 20 %."""
+    return blend(inputs, ellipses(inputs.shape[1], inputs.shape[2], inputs.shape[3], int(rng.integers(1 << 31))), 0.2)
+
+
+def _warp(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One smooth random displacement field for all, about a pixel strong at 32 pixels (WaNet's, twice as strong)."""
+    from scipy.ndimage import map_coordinates, zoom
+
+    _, height, width, channels = inputs.shape
+    rough = rng.uniform(-1, 1, (2, 4, 4))
+    rough /= np.abs(rough).mean()
+    field = np.stack([zoom(part, (height / 4, width / 4), order=3, mode="nearest", grid_mode=True) for part in rough])
+    at = np.mgrid[:height, :width] + field * max(1.0, min(height, width) / 32)
+    at = np.clip(at, 0, np.array([height - 1, width - 1])[:, None, None])
+    out = np.empty_like(inputs)
+    for row in range(len(inputs)):
+        for c in range(channels):
+            out[row, :, :, c] = to_bytes(map_coordinates(inputs[row, :, :, c].astype(np.float32), at, order=1, mode="nearest"))
+    return out
+
+
+TRIGGERS: dict[str, Stamp] = {"patch": _patch, "blend": _blend, "warp": _warp}
+"""The kinds of canary, in the order in which they are reported."""

@@ -1,0 +1,210 @@
+"""Confusion Training (CT): Qi et al., "Towards A Proactive ML Approach for Detecting Backdoor Poison Samples", USENIX Security 2023.
+
+Train on the inspected data and, with much more weight, on clean reserve samples under wrong, ever changing labels. What an image
+shows no longer tells its label; only a trigger still does. Samples that keep their label are suspicious, the next round looks at
+those alone, and after some rounds the poison stands apart. `preset="paper"` is the published procedure, `preset="fast"` ours;
+docs/confusion-training.md says what differs and why, with measurements.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from tocsin.data.dataset import Dataset, concatenate
+from tocsin.detectors.base import Detector, Findings
+from tocsin.errors import InputError
+from tocsin.runtime import Runtime
+
+_ROUND_FIELDS = ("pretrain_epochs", "confusion_steps", "confusion_lr", "confusion_momentum", "reserve_weight", "mix_every", "class_weights")
+
+
+@dataclass(frozen=True)
+class ConfusionTraining(Detector):
+    """Confusion Training: finds samples whose label a network still knows after the reserve has made it forget what images mean.
+
+    The defaults are the fast preset. Fields that are lists have one entry a round; the first round sees all samples.
+    """
+
+    name: ClassVar[str] = "ct"
+    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
+
+    preset_name: str = "fast"
+    """The preset the settings started from; for the report only."""
+    network: str = "shortcut"
+    """shortcut (strided convolutions beside a linear layer on whitened pixels) or one of `tocsin train`'s networks."""
+    width: float = 1.0
+    """Of the shortcut network's convolutions."""
+    members: int = 2
+    """Networks a round; they run side by side on CPU cores, and their margins are averaged."""
+    cross_fit: bool = True
+    """A sample is scored only by networks that were not trained on it, so that none looks suspicious for
+    having been memorised, and held-out reserve samples are a fair control. Needs an even number of members."""
+    control_share: float = 0.25
+    """Share of the reserve held out of all training as a control."""
+    teacher_epochs: int = 0
+    """Epochs of a ResNet-18 on the inspected data whose predictions the wrong labels are counted from; 0: the reserve's own labels."""
+    keep: tuple[float, ...] = (0.05, 0.03)
+    """Share of all samples that each later round is trained on (poison distillation)."""
+    ranking: Literal["last", "mean"] = "mean"
+    """Samples are kept by the last round's loss, or by the mean margin over the rounds so far."""
+    warm_start: bool = False
+    """Rounds begin with the pretrained weights of the round before; else with fresh ones."""
+    pretrain_epochs: tuple[float, ...] = (3.2, 12.0, 12.0)
+    """Passes over the round's samples before confusion."""
+    pretrain_least: int = 150
+    """But at least this many steps."""
+    pretrain_lr: float = 0.1
+    """Learning rate of pretraining."""
+    pretrain_batch: int = 128
+    """Samples a pretraining step."""
+    decay: bool = True
+    """Pretraining rate rises in 20 steps and falls to a tenth; else it is constant."""
+    mixed_last: bool = False
+    """The last round pretrains on the reserve too, labelled one class on."""
+    confusion_steps: tuple[int, ...] = (200, 200, 200)
+    """Steps against the reserve's wrong labels."""
+    confusion_lr: tuple[float, ...] = (0.02, 0.05, 0.05)
+    """Learning rate of confusion."""
+    confusion_batch: int = 128
+    """Samples of either part a confusion step."""
+    confusion_momentum: tuple[float, ...] = (0.9, 0.9, 0.9)
+    """Momentum of SGD in confusion."""
+    reserve_weight: tuple[float, ...] = (20.0, 20.0, 20.0)
+    """lambda: the reserve's loss weighs (lambda - 1) / lambda."""
+    mix_every: tuple[int, ...] = (1, 1, 1)
+    """q: inspected samples join every q-th confusion step."""
+    class_weights: tuple[bool, ...] = (True, True, True)
+    """Inspected samples weigh 1 / sqrt(class frequency + 0.001)."""
+    norm: Literal["joint", "split", "both"] = "both"
+    """Batch norm in confusion: one joint forward; split with running statistics of the reserve alone (what the official code does on
+    two GPUs); or split with running statistics of both."""
+    weight_decay: float = 5e-4
+    """Of SGD."""
+    decision: Literal["tail", "likelihood", "em"] = "tail"
+    """tail (ours), the published simplified likelihood test, or its older variant with a constrained two-Gaussian EM."""
+    alpha: float = 0.01
+    """tail: bound on the chance of naming any class of a clean data set, as the control and the other classes predict it."""
+
+    def __post_init__(self) -> None:
+        rounds, wrong = len(self.keep) + 1, []
+        for name in _ROUND_FIELDS:
+            if len(getattr(self, name)) != rounds:
+                wrong.append(f"{name} has {len(getattr(self, name))} entries")
+        if wrong:
+            raise InputError(
+                f"keep has {rounds - 1} entries, so there are {rounds} rounds and as many entries are needed: {', '.join(wrong)}"
+            )
+        if self.members < 1 or (self.cross_fit and self.members % 2):
+            raise InputError(f"members: got {self.members}; allowed is 1 or more, and an even number with cross_fit")
+        if not all(0 < share <= 1 for share in self.keep) or not 0 <= self.control_share <= 0.9:
+            raise InputError(f"keep and control_share are shares of 1: got keep {self.keep}, control_share {self.control_share}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> ConfusionTraining:
+        """The settings called ``name`` (see `PRESETS`), with ``changes``. Raises `InputError` for an unknown one."""
+        if name not in PRESETS:
+            raise InputError(f"preset: got {name!r}, allowed: {', '.join(PRESETS)}")
+        return replace(PRESETS[name], **changes)
+
+    @property
+    def rounds(self) -> int:
+        return len(self.keep) + 1
+
+    def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
+        """Scores, flags and class evidence for ``train``. ``reserve``: clean, same classes and sample shape (specification 2).
+
+        Deterministic on one machine for one ``runtime.seed``. With ``runtime.checkpoints`` each finished round is kept there and a
+        killed run goes on from it.
+        """
+        from tocsin.detectors.distillation import Distillation
+        from tocsin.stats.decide import DECISIONS
+
+        if len(train.classes) < 2:
+            raise InputError("the training data has one class only; Confusion Training needs at least two")
+        began = time.monotonic()
+        ignore = np.zeros(len(train), bool) if canaries is None else canaries
+        held_out, confusing = split_reserve(reserve, self.control_share, runtime.seed)
+        joined = concatenate(train, concatenate(confusing, held_out) if len(held_out) else confusing)
+        work = Distillation(self, train, joined, len(confusing), ignore, runtime)
+        result = work.run()
+        decided = time.monotonic()
+        scores = result.scores[: len(train)]
+        control = result.scores[len(train) + len(confusing) :]
+        verdict = DECISIONS[self.decision](scores, train.labels, control, held_out.labels, train.classes, ignore, result, self.alpha)
+        timings = {**result.timings, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
+        return Findings(
+            detector=self.name,
+            preset=self.preset_name,
+            scores=scores,
+            flagged=verdict.flagged,
+            classes=verdict.classes,
+            confidence=verdict.confidence,
+            threshold=verdict.threshold,
+            control=control,
+            evidence={"rounds": result.history, "images trained": result.seen, "settings": asdict(self), **verdict.evidence},
+            timings=timings,
+        )
+
+
+def split_reserve(reserve: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """(held out, the rest): ``share`` of each class, at least one sample where it has two or more."""
+    rng = np.random.default_rng([seed, 0xC0])
+    out = np.zeros(len(reserve), bool)
+    for k in range(len(reserve.classes)):
+        rows = rng.permutation(np.flatnonzero(reserve.labels == k))
+        out[rows[: max(int(share > 0 and len(rows) > 1), round(share * len(rows)))]] = True
+    return reserve[out], reserve[~out]
+
+
+_FAST = ConfusionTraining()
+PRESETS: dict[str, ConfusionTraining] = {
+    "fast": _FAST,
+    # The same procedure with wider networks, more of them, and longer training.
+    "thorough": replace(
+        _FAST,
+        preset_name="thorough",
+        width=1.5,
+        members=4,
+        keep=(0.10, 0.05, 0.03, 0.02),
+        pretrain_epochs=(6.0, 12.0, 12.0, 12.0, 12.0),
+        confusion_steps=(300, 300, 300, 300, 300),
+        confusion_lr=(0.02, 0.05, 0.05, 0.05, 0.05),
+        confusion_momentum=(0.9,) * 5,
+        reserve_weight=(20.0,) * 5,
+        mix_every=(1,) * 5,
+        class_weights=(True,) * 5,
+    ),
+    # The CIFAR-10 column of the paper's code (specification 2.6); GTSRB's differs in the rates only.
+    "paper": ConfusionTraining(
+        preset_name="paper",
+        network="resnet18",
+        members=1,
+        cross_fit=False,
+        control_share=0.0,
+        teacher_epochs=100,
+        keep=(1 / 2, 1 / 5, 1 / 25, 1 / 50, 1 / 100),
+        ranking="last",
+        warm_start=True,
+        pretrain_epochs=(100.0, 100.0, 40.0, 40.0, 40.0, 40.0),
+        pretrain_least=1,
+        pretrain_lr=0.01,
+        pretrain_batch=32,
+        decay=False,
+        mixed_last=True,
+        confusion_steps=(6000, 6000, 6000, 6000, 2000, 2000),
+        confusion_lr=(0.001, 0.001, 0.001, 0.01, 0.01, 0.01),
+        confusion_batch=32,
+        confusion_momentum=(0.7,) * 6,
+        reserve_weight=(20.0, 20.0, 20.0, 30.0, 30.0, 15.0),
+        mix_every=(2,) * 6,
+        class_weights=(True, True, True, True, True, False),
+        norm="split",
+        weight_decay=1e-4,
+        decision="likelihood",
+    ),
+}
+"""Preset name -> settings."""

@@ -1,0 +1,311 @@
+"""The rounds of Confusion Training: who is trained on what, how margins add up, and what survives a killed run.
+
+Poison distillation is the paper's section 4.2 (specification 2.4); members and cross-fitting are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tocsin.data.dataset import Dataset
+from tocsin.detectors.confusion import _SCORE_BATCH, Bench, RoundSettings, confuse, penultimate, pretrain, score
+from tocsin.errors import AuditIncomplete
+from tocsin.runtime import Runtime
+from tocsin.stats.duplicates import near_duplicates
+
+if TYPE_CHECKING:
+    from tocsin.detectors.ct import ConfusionTraining
+
+
+@dataclass
+class Distilled:
+    """What the rounds leave behind."""
+
+    scores: np.ndarray
+    """(n + m,) float32 over inspected and reserve rows."""
+    predicted: np.ndarray
+    """(n,) bool: the last round's network still predicts the delivered label."""
+    median_band: np.ndarray
+    """(n,) bool: the middle tenth of each class by the last round's loss ("probably clean", specification 2.4)."""
+    features: np.ndarray | None
+    """(n, F) of the last round's network, where the decision needs them."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seen: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Ticker:
+    """Counts steps of all members and passes the share done on; members run in threads."""
+
+    def __init__(self, runtime: Runtime, stage: str, total: int) -> None:
+        self.runtime, self.stage, self.total, self.done, self.lock = runtime, stage, max(1, total), 0, threading.Lock()
+
+    def __call__(self) -> None:
+        with self.lock:
+            self.done += 1
+            if self.done % 10 == 0 or self.done == self.total:
+                self.runtime.progress(self.stage, min(1.0, self.done / self.total))
+
+
+class Distillation:
+    """One run. Rows 0..n-1 of ``joined`` are inspected, the next ``confusing`` rows confuse, the rest is the held-out control."""
+
+    def __init__(
+        self, how: ConfusionTraining, train: Dataset, joined: Dataset, confusing: int, ignore: np.ndarray, runtime: Runtime
+    ) -> None:
+        self.how, self.train, self.runtime, self.ignore = how, train, runtime, ignore
+        self.n, self.joined = len(train), joined
+        self.confusing = torch.arange(self.n, self.n + confusing)
+        self.device = runtime.torch_device()
+        self.timings: dict[str, float] = {}
+        self.features: np.ndarray | None = None
+
+    def run(self) -> Distilled:
+        """All rounds. Raises `AuditIncomplete` where a checkpoint cannot be written."""
+        how, began = self.how, time.monotonic()
+        self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
+        # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
+        self.groups = near_duplicates(self.train.inputs, self.train.labels, self.device) if how.cross_fit else np.arange(self.n)
+        self.timings["preparing"] = time.monotonic() - began
+        self.store = _Store(self.runtime.checkpoints, self._key())
+        self.pseudo = self._teacher()
+        kept: list[np.ndarray] = [np.arange(self.n)]
+        margins: list[np.ndarray] = []
+        weights: list[nn.Module | None] = [None] * how.members
+        history: list[dict[str, Any]] = []
+        seen = 0
+        for r in range(how.rounds):
+            began = time.monotonic()
+            fold = self._folds(r)
+            settings = self._settings(r, len(kept[r]))
+            margin, loss, weights = self._round(r, kept[r], fold, settings, weights)
+            margins.append(margin)
+            self.timings[f"round {r}"] = time.monotonic() - began
+            seen += how.members * _images(settings)
+            combined = combine(margins, self.n, self.ignore)
+            history.append(self._summary(r, kept[r], combined, settings))
+            if r + 1 < how.rounds:
+                order = (
+                    np.argsort(loss[: self.n], kind="stable") if how.ranking == "last" else np.argsort(-combined[: self.n], kind="stable")
+                )
+                floor = 100 if r == how.rounds - 2 else 50
+                kept.append(distil(order, self.train.labels, len(self.train.classes), how.keep[r], floor))
+        return Distilled(
+            scores=combined if how.ranking == "mean" else -loss,
+            predicted=margins[-1][: self.n] > 0,
+            median_band=median_band(loss[: self.n], self.train.labels, len(self.train.classes)),
+            features=self.features,
+            history=history,
+            seen=seen,
+            timings=self.timings,
+        )
+
+    def _round(
+        self, r: int, rows: np.ndarray, fold: np.ndarray, settings: RoundSettings, weights: list[nn.Module | None]
+    ) -> tuple[np.ndarray, np.ndarray, list[nn.Module | None]]:
+        """(margin, loss, pretrained networks) of round ``r``: every member, side by side on CPU cores."""
+        how = self.how
+        crossed = how.cross_fit
+        needs_weights = how.warm_start or (r == how.rounds - 1 and how.decision != "tail")
+        stored = None if needs_weights else self.store.read(r)  # networks are not stored: such runs repeat from the start
+        if stored is not None:
+            self.runtime.progress(f"round {r + 1} of {how.rounds}", 1.0)
+            return stored[0], stored[1], weights
+        steps = settings.pretrain_steps + settings.confusion_steps + -(-len(self.joined) // _SCORE_BATCH)
+        ticker = Ticker(self.runtime, f"round {r + 1} of {how.rounds}", steps * how.members)
+
+        def member(k: int) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
+            mine = rows[fold[k // 2, rows] == k % 2] if crossed else rows
+            return self._member(r, k, torch.from_numpy(mine), settings, weights[k], ticker)
+
+        results = self._side_by_side(member)
+        margin, loss = (np.stack([result[i] for result in results]) for i in (0, 1))  # type: ignore[misc]
+        if crossed:  # a sample is scored by the members of the other fold alone
+            foreign = np.stack([fold[k // 2] != k % 2 for k in range(how.members)])
+            margin, loss = (np.where(foreign, a, 0).sum(0) / foreign.sum(0) for a in (margin, loss))
+        else:
+            margin, loss = margin.mean(0), loss.mean(0)
+        margin, loss = margin.astype(np.float32), loss.astype(np.float32)
+        self.store.write(r, margin, loss)
+        return margin, loss, [result[2] for result in results]
+
+    def _member(
+        self, r: int, k: int, rows: Tensor, settings: RoundSettings, start: nn.Module | None, ticker: Ticker
+    ) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
+        how = self.how
+        seed = int(np.random.SeedSequence([self.runtime.seed, r, k]).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(seed)
+        network = start if start is not None and how.warm_start else self.bench.network(how.network, how.width, seed)
+        pretrain(network, self.bench, rows, self.confusing, settings, generator, ticker)
+        pretrained = _copy(network) if how.warm_start else None
+        confuse(network, self.bench, rows, self.confusing, self.pseudo, settings, generator, ticker)
+        margin, loss = score(network, self.bench, ticker)
+        if k == 0 and r == how.rounds - 1 and how.decision != "tail":
+            self.features = penultimate(network, self.bench, self.n)
+        return margin, loss, pretrained
+
+    def _side_by_side(self, member: Any) -> list[tuple[np.ndarray, np.ndarray, nn.Module | None]]:
+        """Members in threads of one core each on a CPU: for small networks that beats one member on all cores by half."""
+        cores = torch.get_num_threads()
+        lanes = min(self.how.members, cores) if self.device.type == "cpu" else 1
+        if lanes == 1:
+            return [member(k) for k in range(self.how.members)]
+        torch.set_num_threads(max(1, cores // lanes))
+        try:
+            with ThreadPoolExecutor(lanes) as pool:
+                return list(pool.map(member, range(self.how.members)))
+        finally:
+            torch.set_num_threads(cores)
+
+    def _folds(self, r: int) -> np.ndarray:
+        """(pairs of members, n + m) 0 or 1: which member of a pair may be trained on a row in round ``r``; drawn anew each round."""
+        rng = np.random.default_rng([self.runtime.seed, 0xF0, r])
+        fold = rng.integers(0, 2, (-(-self.how.members // 2), len(self.joined)))
+        fold[:, : self.n] = fold[:, self.groups]
+        return fold
+
+    def _settings(self, r: int, samples: int) -> RoundSettings:
+        how = self.how
+        mine = samples / 2 if how.cross_fit else samples
+        mixed = how.mixed_last and r == how.rounds - 1
+        passes = how.pretrain_epochs[r] * (mine + (len(self.confusing) if mixed else 0))
+        return RoundSettings(
+            pretrain_steps=max(how.pretrain_least, round(passes / how.pretrain_batch)),
+            pretrain_lr=how.pretrain_lr,
+            pretrain_batch=how.pretrain_batch,
+            pretrain_momentum=0.9,
+            decay=how.decay,
+            mixed=mixed,
+            confusion_steps=how.confusion_steps[r],
+            confusion_lr=how.confusion_lr[r],
+            confusion_batch=how.confusion_batch,
+            confusion_momentum=how.confusion_momentum[r],
+            reserve_weight=how.reserve_weight[r],
+            mix_every=how.mix_every[r],
+            class_weights=how.class_weights[r],
+            norm=how.norm,
+            weight_decay=how.weight_decay,
+        )
+
+    def _teacher(self) -> Tensor:
+        """(n + m,) labels that the reserve's wrong ones are counted from: a teacher's predictions, or its own (specification 2.2)."""
+        if not self.how.teacher_epochs:
+            return self.bench.labels
+        from tocsin.learning import FitSettings, fit, predict
+        from tocsin.networks import build_network
+
+        began = time.monotonic()
+        settings = FitSettings(epochs=self.how.teacher_epochs, lr=0.1, batch=128, weight_decay=1e-4)
+        network = build_network("resnet18", self.joined.inputs.shape[-1], self.bench.classes, self.runtime.seed)
+        fit(network, self.train.inputs, self.train.labels, self.bench.kind, settings, self.runtime, stage="teacher")
+        answers = self.bench.labels.clone()
+        logits = predict(network, self.joined.inputs[self.n :], self.bench.kind, self.runtime, stage="teacher's labels")
+        answers[self.n :] = torch.from_numpy(logits.argmax(1)).to(answers.device)
+        self.timings["teacher"] = time.monotonic() - began
+        return answers
+
+    def _summary(self, r: int, rows: np.ndarray, combined: np.ndarray, settings: RoundSettings) -> dict[str, Any]:
+        real = combined[: self.n][~self.ignore]
+        return {
+            "round": r,
+            "trained on": len(rows),
+            "steps": settings.pretrain_steps + settings.confusion_steps,
+            "keeps its label": float((real > 0).mean()),
+            "score 99 %": float(np.quantile(real, 0.99)),
+            "seconds": round(self.timings[f"round {r}"], 2),
+        }
+
+    def _key(self) -> str:
+        """What a checkpoint belongs to: the settings, the seed, the data, the device."""
+        what = repr((self.how, self.runtime.seed, self.joined.fingerprint, self.device.type, torch.__version__))
+        return hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
+
+
+def combine(margins: list[np.ndarray], n: int, ignore: np.ndarray) -> np.ndarray:
+    """(n + m,) float32: mean over rounds of each round's margin in units of its deviation over the inspected rows.
+
+    The first round, trained on everything with the least density of poison, counts half once there are others.
+    """
+    weight = np.ones(len(margins))
+    weight[0] = 0.5
+    scaled = [w * m / max(float(m[:n][~ignore].std()), 1e-6) for w, m in zip(weight, margins, strict=True)]
+    return np.asarray(sum(scaled) / weight.sum(), np.float32)
+
+
+def distil(order: np.ndarray, labels: np.ndarray, classes: int, share: float, floor: int) -> np.ndarray:
+    """Sorted rows for the next round: the first ``share`` of all in ``order`` (n,), topped up so that every class keeps n_c // floor."""
+    kept = np.zeros(len(order), bool)
+    kept[order[: int(share * len(order))]] = True
+    for k in range(classes):
+        members = order[labels[order] == k]
+        lacking = len(members) // floor - int(kept[members].sum())
+        if lacking > 0:
+            kept[members[~kept[members]][:lacking]] = True
+    if kept.sum() < 4:  # tiny sets: a fold each still needs two
+        kept[order[:4]] = True
+    return np.flatnonzero(kept)
+
+
+def median_band(loss: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """(n,) bool: positions n_c / 2 +- 5 % of each class in order of loss."""
+    band = np.zeros(len(loss), bool)
+    for k in range(classes):
+        members = np.flatnonzero(labels == k)
+        members = members[np.argsort(loss[members], kind="stable")]
+        half = len(members) // 2
+        reach = max(1, int(0.05 * len(members)))
+        band[members[max(0, half - reach) : half + reach]] = True
+    return band
+
+
+def _images(how: RoundSettings) -> int:
+    """Images one member passes through forward and backward in a round."""
+    mixed = -(-how.confusion_steps // how.mix_every)
+    return how.pretrain_steps * how.pretrain_batch + (how.confusion_steps + mixed) * how.confusion_batch
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(network)
+
+
+class _Store:
+    """Finished rounds on disk, each file written whole or not at all."""
+
+    def __init__(self, folder: Path | None, key: str) -> None:
+        self.folder = None if folder is None else folder / key
+
+    def read(self, r: int) -> tuple[np.ndarray, np.ndarray] | None:
+        if self.folder is None:
+            return None
+        try:
+            with np.load(self.folder / f"round-{r}.npz", allow_pickle=False) as data:
+                return data["margin"], data["loss"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write(self, r: int, margin: np.ndarray, loss: np.ndarray) -> None:
+        if self.folder is None:
+            return
+        buffer = io.BytesIO()
+        np.savez(buffer, margin=margin, loss=loss)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = self.folder / f"round-{r}.part"
+            temporary.write_bytes(buffer.getvalue())
+            os.replace(temporary, self.folder / f"round-{r}.npz")
+        except OSError as why:
+            raise AuditIncomplete(f"round {r + 1} could not be saved in {self.folder}: {why.strerror or why}") from why

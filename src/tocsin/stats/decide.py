@@ -1,0 +1,226 @@
+"""From scores to an answer: is any class a target, and which of its samples are flagged?
+
+`tail` is ours. `likelihood` and `em` are the published class tests (specification 2.5), kept for the paper preset: they miss low
+poison rates although the scores separate (docs/confusion-training.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tocsin.detectors.base import ClassEvidence
+
+if TYPE_CHECKING:
+    from tocsin.detectors.distillation import Distilled
+
+SHARES = (0.0005, 0.002, 0.01, 0.05)
+"""Depths, as shares of the data set, at which classes are compared: a rare trigger shows at the first, a common one at the last."""
+_LEAST_DEPTH = 8
+_SPREAD_FLOOR = 0.35
+_NULL_SCALE = 0.39
+"""Scale of the exponential law of the gap on clean data, from development runs (seeds from 100; docs/confusion-training.md)."""
+_POISON_DENSITY = 0.2
+"""Density of the gap on poisoned data, taken as flat up to 5."""
+_IMPURITY = 0.15
+"""Expected share of clean samples among the flagged ones of a target class, at most."""
+_FALSE_SHARE = 0.01
+"""And of the class's samples, at most."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    flagged: np.ndarray
+    classes: tuple[ClassEvidence, ...]
+    confidence: float
+    threshold: float | None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+Decision = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...], np.ndarray, "Distilled", float], Verdict]
+"""(scores (N,), labels (N,), control scores (M,), control labels (M,), class names, rows to leave out of decisions (N,), run, alpha)."""
+
+
+def tail(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    control: np.ndarray,
+    control_labels: np.ndarray,
+    names: tuple[str, ...],
+    ignore: np.ndarray,
+    run: Distilled,
+    alpha: float,
+) -> Verdict:
+    """Compares the upper tails of the classes with each other, after the control has taken out what sets the classes apart anyway.
+
+    A backdoor has one or few targets, so its samples make the tail of few classes stand out from those of the rest. At each depth m
+    the m-th largest score of every class is taken, classes are put in order, and the widest gap between neighbours in the upper half
+    is measured in units of the spread of the classes below it. Natural families of look-alikes make tails of all classes heavy and
+    leave no such gap. In the classes above the gap, samples are flagged from where they outnumber what the rest predicts.
+    """
+    location = class_locations(control, control_labels, len(names))
+    level = scores - location[labels]
+    real = ~ignore
+    gaps = [widest_gap(tails(level[real], labels[real], len(names), m)) for m in depths(int(real.sum()))]
+    best = max(range(len(gaps)), key=lambda i: gaps[i][0])
+    gap = gaps[best][0]
+    statistic = np.max([g * np.isin(np.arange(len(names)), s) for g, s in gaps], axis=0)
+    threshold = -_NULL_SCALE * math.log(alpha)
+    guilty = [k for k in range(len(names)) if statistic[k] > threshold]
+    flagged = np.zeros(len(scores), bool)
+    cuts = {}
+    for k in guilty:
+        rest = np.concatenate([level[real & (labels == j)] for j in range(len(names)) if j not in guilty])
+        cuts[k] = cut(level[real & (labels == k)], rest)
+        flagged |= (labels == k) & (level >= cuts[k])
+    clean = math.exp(-gap / _NULL_SCALE) / _NULL_SCALE
+    poisoned = _POISON_DENSITY / (_POISON_DENSITY + clean)
+    classes = _evidence(names, labels, real, flagged, statistic, np.exp(-statistic / _NULL_SCALE), set(guilty))
+    shown = {names[k]: float(cuts[k] + location[k]) for k in guilty}
+    return Verdict(
+        flagged=flagged,
+        classes=classes,
+        confidence=poisoned if guilty else 1 - poisoned,
+        threshold=min(shown.values()) if shown else None,
+        evidence={"gap": float(gap), "gap needed": threshold, "depth": depths(int(real.sum()))[best], "thresholds": shown},
+    )
+
+
+def depths(n: int) -> list[int]:
+    """Numbers of samples m at which the tails of ``n`` samples are compared."""
+    return sorted({max(_LEAST_DEPTH, round(share * n)) for share in SHARES})
+
+
+def class_locations(control: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """(C,) how much higher each class's clean samples score than the average class's, from the control, shrunk where it is small."""
+    if not len(control):
+        return np.zeros(classes)
+    overall = float(np.median(control))
+    out = np.zeros(classes)
+    for k in range(classes):
+        mine = control[labels == k]
+        if len(mine):
+            out[k] = (np.median(mine) - overall) * len(mine) / (len(mine) + 10)
+    return np.asarray(out - out.mean())
+
+
+def tails(scores: np.ndarray, labels: np.ndarray, classes: int, m: int) -> np.ndarray:
+    """(C,) the m-th largest score of each class; NaN for a class that m takes up nearly whole."""
+    out = np.full(classes, np.nan)
+    for k in range(classes):
+        mine = scores[labels == k]
+        if m <= 0.9 * len(mine):
+            out[k] = -np.partition(-mine, m - 1)[m - 1]
+    return out
+
+
+def widest_gap(values: np.ndarray) -> tuple[float, np.ndarray]:
+    """(gap in units of spread, classes above it): the widest among neighbours in the upper half of (C,) ``values``; NaN are left out.
+
+    The spread is that of the classes below the gap: 1.4826 MAD plus a floor, which is the larger the fewer classes there are to tell.
+    """
+    known = np.flatnonzero(~np.isnan(values))
+    if len(known) < 2:
+        return 0.0, np.empty(0, np.int64)
+    order = known[np.argsort(-values[known])]
+    best: tuple[float, np.ndarray] = (0.0, np.empty(0, np.int64))
+    for above in range(1, len(order) // 2 + 1):
+        below = values[order[above:]]
+        spread = 1.4826 * float(np.median(np.abs(below - np.median(below)))) + _SPREAD_FLOOR + 1.5 / (len(order) - 1)
+        gap = float(values[order[above - 1]] - values[order[above]]) / spread / math.sqrt(above)  # several targets need a wider gap
+        if gap > best[0]:
+            best = (gap, order[:above])
+    return best
+
+
+def cut(mine: np.ndarray, rest: np.ndarray) -> float:
+    """The score from which samples of a target class are flagged: the lowest at which few false alarms are expected.
+
+    ``mine`` (n,) scores of the class, ``rest`` (r,) of the classes that are not targets; their tail, scaled to n, is what is expected
+    of the class's clean samples. Expected may be at most `_IMPURITY` of what is flagged and `_FALSE_SHARE` of the class.
+    """
+    candidates = np.sort(mine)[::-1]
+    observed = np.arange(1, len(candidates) + 1)
+    expected = len(mine) * (len(rest) - np.searchsorted(np.sort(rest), candidates, side="left")) / max(1, len(rest))
+    allowed = np.flatnonzero(expected <= np.minimum(_IMPURITY * observed, _FALSE_SHARE * len(mine)))
+    return float(candidates[allowed[-1] if len(allowed) else int(np.argmax(observed - expected))])
+
+
+def likelihood(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    control: np.ndarray,
+    control_labels: np.ndarray,
+    names: tuple[str, ...],
+    ignore: np.ndarray,
+    run: Distilled,
+    alpha: float,
+) -> Verdict:
+    """The shipped, simplified test of specification 2.5: one ratio a class, flag above 2, or the largest above 1.5."""
+    from tocsin.stats.class_test import simplified_ratio
+
+    return _published(simplified_ratio, (1.5, 2.0), labels, names, ignore, run)
+
+
+def em(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    control: np.ndarray,
+    control_labels: np.ndarray,
+    names: tuple[str, ...],
+    ignore: np.ndarray,
+    run: Distilled,
+    alpha: float,
+) -> Verdict:
+    """The older variant: two Gaussians by constrained EM; flag above 5, or the largest above 2."""
+    from tocsin.stats.class_test import em_ratio
+
+    return _published(em_ratio, (2.0, 5.0), labels, names, ignore, run)
+
+
+DECISIONS: dict[str, Decision] = {"tail": tail, "likelihood": likelihood, "em": em}
+"""Name of the ``decision`` setting -> rule."""
+
+
+def _published(
+    ratio: Callable[[np.ndarray, np.ndarray, np.ndarray], float],
+    limits: tuple[float, float],
+    labels: np.ndarray,
+    names: tuple[str, ...],
+    ignore: np.ndarray,
+    run: Distilled,
+) -> Verdict:
+    assert run.features is not None
+    statistic = np.ones(len(names))
+    for k in range(len(names)):
+        rows = np.flatnonzero((labels == k) & ~ignore)
+        statistic[k] = ratio(run.features[rows], run.predicted[rows], run.median_band[rows])
+    largest = int(np.argmax(statistic))
+    guilty = {k for k in range(len(names)) if statistic[k] > limits[1] or (k == largest and statistic[k] > limits[0])}
+    flagged = run.predicted & np.isin(labels, sorted(guilty))
+    # The published test gives no probability: the distance from its limit is all there is.
+    margin = statistic[largest] / limits[0]
+    confidence = 1 - 0.5 / margin if guilty else 1 - 0.5 * margin
+    p = np.ones(len(names))
+    return Verdict(flagged, _evidence(names, labels, ~ignore, flagged, statistic, p, guilty), float(np.clip(confidence, 0, 1)), None)
+
+
+def _evidence(
+    names: tuple[str, ...],
+    labels: np.ndarray,
+    real: np.ndarray,
+    flagged: np.ndarray,
+    statistic: np.ndarray,
+    p_values: np.ndarray,
+    guilty: set[int],
+) -> tuple[ClassEvidence, ...]:
+    sizes = np.bincount(labels[real], minlength=len(names))
+    counts = np.bincount(labels[real & flagged], minlength=len(names))
+    return tuple(
+        ClassEvidence(k, names[k], int(sizes[k]), int(counts[k]), float(statistic[k]), float(p_values[k]), k in guilty)
+        for k in range(len(names))
+    )
