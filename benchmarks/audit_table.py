@@ -1,0 +1,114 @@
+"""The audit's table: data x attack x seed, one json line a cell with provenance; finished cells are not repeated.
+
+python benchmarks/audit_table.py --out benchmarks/results/audit_table.jsonl --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import real
+import torch
+
+from tocsin.audit import audit
+from tocsin.poisoning import build, poison
+from tocsin.runtime import Runtime
+
+ROWS: dict[str, tuple[str, str, dict[str, float]]] = {
+    "BadNet 0.3 %": ("cifar10", "badnet", {"rate": 0.003}),
+    "Blend 0.3 %": ("cifar10", "blend", {"rate": 0.003}),
+    "CIFAR-10 clean": ("cifar10", "none", {}),
+    "MNIST clean": ("mnist", "none", {}),
+    "GTSRB clean": ("gtsrb", "none", {}),
+    "EuroSAT clean": ("eurosat", "none", {}),
+    "TaCT 0.3 % + 0.3 %": ("cifar10", "tact", {"rate": 0.003, "cover_rate": 0.003}),
+    "SIG 2 %": ("cifar10", "sig", {"rate": 0.02}),
+    "BadNet 1 %": ("cifar10", "badnet", {"rate": 0.01}),
+    "Blend 1 %": ("cifar10", "blend", {"rate": 0.01}),
+    "Trojan 1 %": ("cifar10", "trojan", {"rate": 0.01}),
+    "BadNet 0.1 %": ("cifar10", "badnet", {"rate": 0.001}),
+    "Blend 0.1 %": ("cifar10", "blend", {"rate": 0.001}),
+    "BadNet 5 %": ("cifar10", "badnet", {"rate": 0.05}),
+    "Blend 5 %": ("cifar10", "blend", {"rate": 0.05}),
+    "BadNet 10 %": ("cifar10", "badnet", {"rate": 0.1}),
+    "Blend 10 %": ("cifar10", "blend", {"rate": 0.1}),
+    "GTSRB BadNet 1 %": ("gtsrb", "badnet", {"rate": 0.01}),
+    "GTSRB Blend 1 %": ("gtsrb", "blend", {"rate": 0.01}),
+    "Adap-Blend 0.3 % + 0.3 %": ("cifar10", "adap-blend", {"rate": 0.003, "cover_rate": 0.003}),
+}
+
+
+def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool) -> dict[str, object]:
+    """One audit of one poisoned set. The attack, its rate and the truth never reach the audit."""
+    data, name, settings = ROWS[row]
+    train, reserve = real.split(data, seed)
+    if jpeg:  # a reserve from a slightly different source: the test pictures, which are JPEG
+        test = real.cifar10_test()
+        reserve = test[np.random.default_rng(seed).permutation(len(test))[: real.RESERVE]]
+    poisoned = poison(train, build(name, **settings), seed)
+    report = audit(poisoned.dataset, reserve, preset=preset, runtime=Runtime(seed=seed), canaries=canaries)
+    truth, covers = np.zeros(len(train), bool), np.zeros(len(train), bool)
+    truth[poisoned.planted], covers[poisoned.covers] = True, True
+    from sklearn.metrics import roc_auc_score
+
+    return {
+        "row": row, "seed": seed, "preset": preset, "jpeg_reserve": jpeg, "with_canaries": canaries, "data": data, "recipe": poisoned.recipe,
+        "samples": len(train), "planted": int(truth.sum()), "verdict": report.verdict, "confidence": report.findings.confidence,
+        "tpr": float(report.flagged[truth].mean()) if truth.any() else None,
+        "fpr": float(report.flagged[~truth].mean()),
+        "auc": float(roc_auc_score(truth, report.findings.scores)) if truth.any() else None,
+        "covers_flagged": float(report.flagged[covers].mean()) if covers.any() else None,
+        "suspect_classes": [c.index for c in report.findings.classes if c.suspect],
+        "gap": report.findings.evidence.get("gap"),
+        "canaries": {c.trigger: [c.found, c.planted] for c in report.canaries},
+        "seconds": report.seconds, "timings": dict(report.findings.timings), "images_trained": report.findings.evidence["images trained"],
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }  # fmt: skip
+
+
+def provenance() -> dict[str, object]:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    dirty = bool(
+        subprocess.run(
+            ["git", "status", "--porcelain", "src"], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        ).stdout.strip()
+    )
+    with open("/proc/cpuinfo") as info:
+        cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
+    return {
+        "commit": commit, "dirty": dirty, "command": " ".join(sys.argv), "torch": torch.__version__, "numpy": np.__version__,
+        "python": platform.python_version(), "cpu": cpu, "threads": torch.get_num_threads(), "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--jpeg", action="store_true", help="take the reserve from the JPEG test pictures (CIFAR-10)")
+    parser.add_argument("--no-canaries", action="store_true")
+    args = parser.parse_args()
+    key = ("row", "seed", "preset", "jpeg_reserve", "with_canaries")
+    done = {tuple(json.loads(line)[k] for k in key) for line in args.out.read_text().splitlines()} if args.out.exists() else set()
+    for seed in args.seeds:
+        for row in args.rows:
+            if (row, seed, args.preset, args.jpeg, not args.no_canaries) in done:
+                continue
+            result = {**cell(row, seed, args.preset, args.jpeg, not args.no_canaries), **provenance()}
+            with args.out.open("a") as out:
+                out.write(json.dumps(result) + "\n")
+            print(row, seed, result["verdict"], "TPR", result["tpr"], "FPR", result["fpr"], f"{result['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
