@@ -207,6 +207,7 @@ def test_usage_and_input_errors(run: Run, data: SimpleNamespace, fake: SimpleNam
     assert said in done.err
     assert "Traceback" not in done.err
     assert done.out == ""
+    assert not data.out.exists()
 
 
 def test_report_is_not_written_among_the_data(run: Run, tmp_path: Path, data: SimpleNamespace, fake: SimpleNamespace) -> None:

@@ -6,6 +6,8 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,13 +57,12 @@ def command(
     began = time.monotonic()
     refuse_inside(out, data)
     refuse_inside(out, reserve)
-    checkpoints = _workplace(out, resume)
 
     from tocsin.audit import audit
     from tocsin.data import load
     from tocsin.runtime import Runtime
 
-    with progress(quiet) as sink:
+    with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
         report = audit(
             load(data, root=root, size=size, runtime=runtime),
@@ -74,7 +75,6 @@ def command(
         )
         report = replace(report, settings={**report.settings, "command": shlex.join(["tocsin", *sys.argv[1:]])})
         page = report.save(out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
     if json:
         sys.stdout.write((out / "findings.json").read_text("utf-8"))
     elif not quiet:
@@ -85,15 +85,22 @@ def command(
 command.__doc__ = f"{command.__doc__}\n\n{EXIT_CODES}"
 
 
-def _workplace(out: Path, resume: bool) -> Path:
-    """The checkpoint folder in ``out``, made now: an unwritable place is said before the work, not after it."""
+@contextmanager
+def _workplace(out: Path, resume: bool) -> Iterator[Path]:
+    """The checkpoint folder in ``out``, made before the work so that an unwritable place is said then; gone after success."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: {out} is a file; a folder for the report was expected")
     checkpoints = out / ".checkpoints"
     if not resume:
         shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    return checkpoints
+    try:
+        yield checkpoints
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    finally:
+        for folder in (checkpoints, out):  # an audit that kept nothing leaves nothing
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _show(report: Report, page: Path, seconds: float) -> None:
