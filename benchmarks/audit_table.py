@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import real
 import torch
 
-from tocsin.audit import audit
+import real
+from tocsin.auditing import audit
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
 
@@ -60,7 +60,8 @@ def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool) -> dict[s
     from sklearn.metrics import roc_auc_score
 
     return {
-        "row": row, "seed": seed, "preset": preset, "jpeg_reserve": jpeg, "with_canaries": canaries, "data": data, "recipe": poisoned.recipe,
+        "row": row, "seed": seed, "preset": preset, "jpeg_reserve": jpeg, "with_canaries": canaries, "data": data,
+        "recipe": poisoned.recipe,
         "samples": len(train), "planted": int(truth.sum()), "verdict": report.verdict, "confidence": report.findings.confidence,
         "tpr": float(report.flagged[truth].mean()) if truth.any() else None,
         "fpr": float(report.flagged[~truth].mean()),
@@ -85,7 +86,8 @@ def provenance() -> dict[str, object]:
         cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
     return {
         "commit": commit, "dirty": dirty, "command": " ".join(sys.argv), "torch": torch.__version__, "numpy": np.__version__,
-        "python": platform.python_version(), "cpu": cpu, "threads": torch.get_num_threads(), "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(), "cpu": cpu, "threads": torch.get_num_threads(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,7 @@ def _sheet(path: Path, width: int, count: int | None = None) -> np.ndarray:
 
 def _jpegs(archive: dict[str, np.ndarray]) -> np.ndarray:
     data, offsets = archive["data"], archive["offsets"]
-    return np.stack(
-        [np.asarray(Image.open(io.BytesIO(data[a:b].tobytes())).convert("RGB")) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
-    )
+    return np.stack([np.asarray(Image.open(io.BytesIO(data[a:b].tobytes())).convert("RGB")) for a, b in pairwise(offsets)])
 
 
 def _dataset(x: np.ndarray, y: np.ndarray) -> Dataset:

@@ -76,7 +76,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         findings = Findings("ct", "fast", np.linspace(1, 0, len(train), dtype=np.float32), flags, classes, 0.9)
         return Report(train, reserve, findings, (CanaryResult("patch", 150, 149, 0.003),), {"seed": runtime.seed}, (), 1.0)
 
-    monkeypatch.setattr(importlib.import_module("tocsin.audit"), "audit", audit)
+    monkeypatch.setattr(importlib.import_module("tocsin.auditing"), "audit", audit)
     return state
 
 

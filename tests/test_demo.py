@@ -32,7 +32,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = builtin.digits
     monkeypatch.setattr(builtin, "digits", lambda seed: digits(seed, train=1000, reserve=300, test=200))
     monkeypatch.setattr(demo, "EPOCHS", 1)
-    monkeypatch.setattr(importlib.import_module("tocsin.audit"), "audit", sees_patches)
+    monkeypatch.setattr(importlib.import_module("tocsin.auditing"), "audit", sees_patches)
 
 
 @pytest.mark.usefixtures("_small")

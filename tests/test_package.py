@@ -40,7 +40,7 @@ LAYERS = {
     "report": 5,
     "decisions": 5,
     "reserve": 5,
-    "audit": 6,
+    "auditing": 6,
     "demo": 7,
     "bench": 7,
     "cli": 8,
@@ -101,8 +101,8 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_the_walk_sees_an_upward_import(tmp_path: Path) -> None:
     source = tmp_path / "m.py"
-    source.write_text("def f():\n    from tocsin.audit import audit\nif TYPE_CHECKING:\n    from tocsin.cli import app\n")
-    assert imports(source) == [("audit", 2)]
+    source.write_text("def f():\n    from tocsin.auditing import audit\nif TYPE_CHECKING:\n    from tocsin.cli import app\n")
+    assert imports(source) == [("auditing", 2)]
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if "cli" not in p.parts], ids=module_name)
@@ -122,8 +122,10 @@ def test_import_is_light(statement: str) -> None:
 
 
 def test_public_names_resolve_and_stay_what_they_are() -> None:
-    """`tocsin.audit` is a function and also the name of a module: importing the latter must not hide the former."""
-    code = "import tocsin, tocsin.audit, tocsin.data\nfor n in tocsin.__all__: getattr(tocsin, n)\n" * 2 + "assert callable(tocsin.audit)"
+    """A module named like a public function would hide it once imported."""
+    code = (
+        "import tocsin, tocsin.auditing, tocsin.data\nfor n in tocsin.__all__: getattr(tocsin, n)\n" * 2 + "assert callable(tocsin.audit)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Dataset": "tocsin.data.dataset",
     "load": "tocsin.data",
-    "audit": "tocsin.audit",
+    "audit": "tocsin.auditing",
     "Report": "tocsin.report.model",
     "Runtime": "tocsin.runtime",
     "InputError": "tocsin.errors",
@@ -34,7 +34,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tocsin.attacks import ATTACKS
-    from tocsin.audit import audit
+    from tocsin.auditing import audit
     from tocsin.data import load
     from tocsin.data.dataset import Dataset
     from tocsin.detectors import DETECTORS

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tocsin.attacks.stamps import blend, ellipses, shrink, to_bytes
+from tocsin.attacks.stamps import blend, shrink, to_bytes
 from tocsin.data.dataset import Dataset
 
 RATE = 0.003
@@ -67,18 +67,25 @@ def _patch(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blend(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A smooth random picture over the whole frame at 20 %."""
-    return blend(inputs, ellipses(inputs.shape[1], inputs.shape[2], inputs.shape[3], int(rng.integers(1 << 31))), 0.2)
+    """A smooth random picture around mid grey over the whole frame at 20 %.
+
+    Mid grey on purpose: two bright pictures share their brightness, and a canary that looks like a real trigger but pulls elsewhere
+    would hide it.
+    """
+    _, height, width, channels = inputs.shape
+    rough = rng.normal(size=(4, 4, channels))
+    smooth = np.stack([_enlarged(rough[:, :, c] - rough[:, :, c].mean(), height, width) for c in range(channels)], axis=2)
+    return blend(inputs, to_bytes(128 + 70 * smooth / max(float(smooth.std()), 1e-6)), 0.2)
 
 
 def _warp(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One smooth random displacement field for all, about a pixel strong at 32 pixels (WaNet's, twice as strong)."""
-    from scipy.ndimage import map_coordinates, zoom
+    from scipy.ndimage import map_coordinates
 
     _, height, width, channels = inputs.shape
     rough = rng.uniform(-1, 1, (2, 4, 4))
     rough /= np.abs(rough).mean()
-    field = np.stack([zoom(part, (height / 4, width / 4), order=3, mode="nearest", grid_mode=True) for part in rough])
+    field = np.stack([_enlarged(part, height, width) for part in rough])
     at = np.mgrid[:height, :width] + field * max(1.0, min(height, width) / 32)
     at = np.clip(at, 0, np.array([height - 1, width - 1])[:, None, None])
     out = np.empty_like(inputs)
@@ -86,6 +93,13 @@ def _warp(inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for c in range(channels):
             out[row, :, :, c] = to_bytes(map_coordinates(inputs[row, :, :, c].astype(np.float32), at, order=1, mode="nearest"))
     return out
+
+
+def _enlarged(rough: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(4, 4) values to a smooth (H, W) field."""
+    from scipy.ndimage import zoom
+
+    return np.asarray(zoom(rough, (height / 4, width / 4), order=3, mode="nearest", grid_mode=True))
 
 
 TRIGGERS: dict[str, Stamp] = {"patch": _patch, "blend": _blend, "warp": _warp}

@@ -66,7 +66,7 @@ def run(out: Path, runtime: Runtime) -> Iterator[Row]:
 
 
 def _row(name: str, poisoned: Poisoned, others: tuple[Any, Any], attack: Any, out: Path, runtime: Runtime) -> Row:
-    from tocsin.audit import audit
+    from tocsin.auditing import audit
     from tocsin.learning import FitSettings
     from tocsin.victim import train_victim
 

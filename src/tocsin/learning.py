@@ -69,7 +69,9 @@ def fast_type(device: torch.device) -> torch.dtype | None:
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Mixed precision where it is faster, else nothing."""
     dtype = fast_type(device)
-    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+    # The cache of cast weights is one for all threads: a thread that leaves its block empties it under the others, and the order
+    # in which gradients are then summed is no longer the same from run to run.
+    return torch.autocast(device.type, dtype, cache_enabled=False) if dtype else nullcontext()
 
 
 @contextmanager

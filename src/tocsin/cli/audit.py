@@ -58,7 +58,7 @@ def command(
     refuse_inside(out, data)
     refuse_inside(out, reserve)
 
-    from tocsin.audit import audit
+    from tocsin.auditing import audit
     from tocsin.data import load
     from tocsin.runtime import Runtime
 

@@ -76,6 +76,7 @@ class Detector(ABC):
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
         """Score and flag the samples of ``train`` with the help of the clean ``reserve``.
 
-        ``canaries`` (N,) bool marks rows planted by the audit itself: they are trained on and scored like any
-        other row and may be flagged by the same threshold, but take no part in any class or data-set decision.
+        ``canaries`` (N,) int8 is the kind (0, 1, ...) of each row that the audit itself planted, -1 for the person's rows. Canaries are
+        trained on and scored like any other row but take no part in the answer about the person's rows; ``flagged`` says of a
+        canary whether it would be flagged were its kind the only attack.
         """

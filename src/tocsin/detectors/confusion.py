@@ -5,6 +5,7 @@ The paper's section 4 (specification 2.3). Everything here is about one network;
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from tocsin.networks.shortcut import ShortcutNet
 from tocsin.stats.whitening import whiten
 
 NormMode = Literal["joint", "split", "both"]
+_SEEDING = threading.Lock()  # layers draw from torch's one global generator, and members are built in threads
 _SCORE_BATCH = 256  # small enough that a layer's activations stay in a CPU's second-level cache
 
 
@@ -83,11 +85,12 @@ class Bench:
     def network(self, name: str, width: float, seed: int) -> nn.Module:
         """A fresh network whose first weights depend on ``seed`` alone."""
         channels = self.inputs.shape[-1]
-        if self.whitened is None:
-            return build_network(name, channels, self.classes, seed).to(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = ShortcutNet(channels, self.whitened.shape[1], self.classes, width)
+        with _SEEDING:
+            if self.whitened is None:
+                return build_network(name, channels, self.classes, seed).to(self.device)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = ShortcutNet(channels, self.whitened.shape[1], self.classes, width)
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

@@ -120,13 +120,14 @@ class ConfusionTraining(Detector):
         Deterministic on one machine for one ``runtime.seed``. With ``runtime.checkpoints`` each finished round is kept there and a
         killed run goes on from it.
         """
+        from tocsin.detectors.decide import DECISIONS, Verdict
         from tocsin.detectors.distillation import Distillation
-        from tocsin.stats.decide import DECISIONS
 
         if len(train.classes) < 2:
             raise InputError("the training data has one class only; Confusion Training needs at least two")
         began = time.monotonic()
-        ignore = np.zeros(len(train), bool) if canaries is None else canaries
+        kinds = np.full(len(train), -1, np.int8) if canaries is None else canaries
+        ignore = kinds >= 0
         held_out, confusing = split_reserve(reserve, self.control_share, runtime.seed)
         joined = concatenate(train, concatenate(confusing, held_out) if len(held_out) else confusing)
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
@@ -134,13 +135,22 @@ class ConfusionTraining(Detector):
         decided = time.monotonic()
         scores = result.scores[: len(train)]
         control = result.scores[len(train) + len(confusing) :]
-        verdict = DECISIONS[self.decision](scores, train.labels, control, held_out.labels, train.classes, ignore, result, self.alpha)
+
+        def decide(leave_out: np.ndarray) -> Verdict:
+            rule = DECISIONS[self.decision]
+            return rule(scores, train.labels, control, held_out.labels, train.classes, leave_out, result, self.alpha)
+
+        verdict = decide(ignore)
+        flagged = verdict.flagged & ~ignore
+        for kind in range(int(kinds.max()) + 1):
+            mine = kinds == kind
+            flagged |= decide((ignore & ~mine) | flagged).flagged & mine
         timings = {**result.timings, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
         return Findings(
             detector=self.name,
             preset=self.preset_name,
             scores=scores,
-            flagged=verdict.flagged,
+            flagged=flagged,
             classes=verdict.classes,
             confidence=verdict.confidence,
             threshold=verdict.threshold,

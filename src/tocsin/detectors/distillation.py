@@ -10,6 +10,7 @@ import io
 import os
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,9 +163,10 @@ class Distillation:
         lanes = min(self.how.members, cores) if self.device.type == "cpu" else 1
         if lanes == 1:
             return [member(k) for k in range(self.how.members)]
-        torch.set_num_threads(max(1, cores // lanes))
+        each = max(1, cores // lanes)
         try:
-            with ThreadPoolExecutor(lanes) as pool:
+            # OpenMP keeps a number of threads per calling thread, so each lane sets its own.
+            with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(each,)) as pool:
                 return list(pool.map(member, range(self.how.members)))
         finally:
             torch.set_num_threads(cores)
@@ -294,8 +296,8 @@ class _Store:
         try:
             with np.load(self.folder / f"round-{r}.npz", allow_pickle=False) as data:
                 return data["margin"], data["loss"]
-        except (OSError, ValueError, KeyError):
-            return None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # missing or damaged: the round is done again
 
     def write(self, r: int, margin: np.ndarray, loss: np.ndarray) -> None:
         if self.folder is None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SHARES = (0.0005, 0.002, 0.01, 0.05)
 """Depths, as shares of the data set, at which classes are compared: a rare trigger shows at the first, a common one at the last."""
 _LEAST_DEPTH = 8
-_SPREAD_FLOOR = 0.35
+_SPREAD_FLOOR = 0.25
+_FEW_CLASSES = 1.0
 _NULL_SCALE = 0.39
 """Scale of the exponential law of the gap on clean data, from development runs (seeds from 100; docs/confusion-training.md)."""
 _POISON_DENSITY = 0.2
@@ -65,7 +66,8 @@ def tail(
     location = class_locations(control, control_labels, len(names))
     level = scores - location[labels]
     real = ~ignore
-    gaps = [widest_gap(tails(level[real], labels[real], len(names), m)) for m in depths(int(real.sum()))]
+    unit = tail_unit(level[real], labels[real], len(names))
+    gaps = [widest_gap(tails(level[real], labels[real], len(names), m), unit) for m in depths(int(real.sum()))]
     best = max(range(len(gaps)), key=lambda i: gaps[i][0])
     gap = gaps[best][0]
     statistic = np.max([g * np.isin(np.arange(len(names)), s) for g, s in gaps], axis=0)
@@ -118,10 +120,16 @@ def tails(scores: np.ndarray, labels: np.ndarray, classes: int, m: int) -> np.nd
     return out
 
 
-def widest_gap(values: np.ndarray) -> tuple[float, np.ndarray]:
+def tail_unit(scores: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """How long a usual class's upper tail is: the (lower) median over classes of the way from the 75 % to the 99 % quantile."""
+    lengths = [np.subtract(*np.quantile(scores[labels == k], [0.99, 0.75])) for k in range(classes) if (labels == k).any()]
+    return max(float(np.sort(lengths)[(len(lengths) - 1) // 2]), 1e-6)
+
+
+def widest_gap(values: np.ndarray, unit: float) -> tuple[float, np.ndarray]:
     """(gap in units of spread, classes above it): the widest among neighbours in the upper half of (C,) ``values``; NaN are left out.
 
-    The spread is that of the classes below the gap: 1.4826 MAD plus a floor, which is the larger the fewer classes there are to tell.
+    The spread is that of the classes below the gap: 1.4826 MAD plus a floor in ``unit``s, the larger the fewer classes there are.
     """
     known = np.flatnonzero(~np.isnan(values))
     if len(known) < 2:
@@ -130,7 +138,8 @@ def widest_gap(values: np.ndarray) -> tuple[float, np.ndarray]:
     best: tuple[float, np.ndarray] = (0.0, np.empty(0, np.int64))
     for above in range(1, len(order) // 2 + 1):
         below = values[order[above:]]
-        spread = 1.4826 * float(np.median(np.abs(below - np.median(below)))) + _SPREAD_FLOOR + 1.5 / (len(order) - 1)
+        spread = 1.4826 * float(np.median(np.abs(below - np.median(below))))
+        spread += unit * (_SPREAD_FLOOR + _FEW_CLASSES / (len(order) - 1))
         gap = float(values[order[above - 1]] - values[order[above]]) / spread / math.sqrt(above)  # several targets need a wider gap
         if gap > best[0]:
             best = (gap, order[:above])

@@ -51,7 +51,7 @@ def audit(
     settings = method.preset(preset, **parse_fields(method, params or {}))
     train, reserve, notes = match(train, reserve)
     working = plant(train, np.random.default_rng([runtime.seed, 0xCA])) if canaries else None
-    findings = settings.inspect(working.dataset if working else train, reserve, runtime, canaries=working.mask if working else None)
+    findings = settings.inspect(working.dataset if working else train, reserve, runtime, canaries=working.trigger if working else None)
     results = _recovered(working, findings) if working else ()
     return Report(
         train=train,
@@ -74,20 +74,13 @@ def audit(
 
 
 def _recovered(working: Planted, findings: Findings) -> tuple[CanaryResult, ...]:
-    """How many canaries of each kind the detector would have flagged.
-
-    A canary's class is usually clean but for the canaries, and they take no part in decisions: so it counts as found when its score
-    is above that class's threshold where there is one, else above all but one in a thousand of the real samples.
-    """
+    """How many canaries of each kind would have been flagged, were the kind the only attack."""
     real = np.sort(findings.scores[~working.mask])
-    bar = float(np.quantile(real, 0.999))
     out = []
     for index, name in enumerate(TRIGGERS):
         mine = working.trigger == index
-        scores = findings.scores[mine]
-        found = findings.flagged[mine] | (scores > bar)
-        rank = np.searchsorted(real, scores) / len(real)
-        out.append(CanaryResult(name, int(mine.sum()), int(found.sum()), float(mine.mean()), float(rank.mean())))
+        rank = np.searchsorted(real, findings.scores[mine]) / len(real)
+        out.append(CanaryResult(name, int(mine.sum()), int(findings.flagged[mine].sum()), float(mine.mean()), float(rank.mean())))
     return tuple(out)
 
 

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.detectors.decide import class_locations, cut, tail, tails, widest_gap
+from tocsin.stats.class_test import em_ratio, log_normal, project, simplified_ratio
+
+
+def scores(rng: np.random.Generator, classes: int = 10, each: int = 1000):
+    """Clean scores: a gamma-like right tail whose weight differs between classes, as on real data."""
+    labels = np.repeat(np.arange(classes), each)
+    scale = rng.uniform(0.25, 0.5, classes)
+    s = rng.normal(-1, 0.6, len(labels)) + rng.exponential(scale[labels])
+    return s, labels
+
+
+def decide(s, labels, control, control_labels, classes=10, ignore=None):
+    names = tuple(f"c{k}" for k in range(classes))
+    return tail(s, labels, control, control_labels, names, np.zeros(len(s), bool) if ignore is None else ignore, None, 0.01)
+
+
+def control_for(rng, classes=10):
+    s, labels = scores(rng, classes, 50)
+    return s, labels
+
+
+@pytest.mark.parametrize("count", [25, 100, 1000])
+def test_few_and_many_poisons_in_one_class_are_found(count):
+    rng = np.random.default_rng(count)
+    s, labels = scores(rng)
+    poison = np.flatnonzero(labels == 4)[:count]
+    s[poison] = rng.normal(4.5, 0.8, count)
+    verdict = decide(s, labels, *control_for(rng))
+    assert [c.index for c in verdict.classes if c.suspect] == [4]
+    assert verdict.flagged[poison].mean() > 0.95
+    assert np.delete(verdict.flagged, poison).mean() < 0.005
+    assert verdict.confidence > 0.9
+
+
+def test_clean_scores_are_left_alone():
+    loud = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        verdict = decide(*scores(rng), *control_for(rng))
+        loud += bool(verdict.flagged.any())
+    assert loud <= 1
+
+
+def test_heavy_tails_in_all_classes_are_not_a_finding():
+    rng = np.random.default_rng(3)
+    s, labels = scores(rng)
+    natural = rng.random(len(s)) < 0.03
+    s[natural] += rng.exponential(2.5, natural.sum())
+    assert not decide(s, labels, *control_for(rng)).flagged.any()
+
+
+def test_a_class_whose_clean_control_scores_high_too_is_not_a_finding():
+    rng = np.random.default_rng(4)
+    s, labels = scores(rng)
+    control, control_labels = control_for(rng)
+    s[labels == 7] += 3
+    assert decide(s, labels, control, control_labels).flagged.any()  # without the control's word it would be one
+    control[control_labels == 7] += 3
+    assert not decide(s, labels, control, control_labels).flagged.any()
+
+
+def test_canaries_take_no_part():
+    rng = np.random.default_rng(5)
+    s, labels = scores(rng)
+    ignore = np.zeros(len(s), bool)
+    ignore[np.flatnonzero(labels == 2)[:60]] = True
+    s[ignore] = 8
+    assert not decide(s, labels, *control_for(rng), ignore=ignore).flagged.any()
+
+
+def test_two_classes_and_missing_control_do_not_break():
+    rng = np.random.default_rng(6)
+    s, labels = scores(rng, 2, 1000)
+    empty = np.empty(0), np.empty(0, np.int64)
+    assert not decide(s, labels, *empty, classes=2).flagged.any()
+    s[:200] = rng.normal(7, 0.5, 200)
+    verdict = decide(s, labels, *empty, classes=2)
+    assert [c.index for c in verdict.classes if c.suspect] == [0]
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=40))
+def test_widest_gap_names_classes_above_all_others(values):
+    array = np.array(values)
+    gap, above = widest_gap(array, 1.0)
+    assert gap >= 0
+    assert len(above) <= len(array) // 2
+    if len(above):
+        rest = np.delete(array, above)
+        assert array[above].min() > rest.max()
+
+
+def test_tails_are_the_mth_largest_and_small_classes_are_left_out():
+    s, labels = np.arange(30.0), np.repeat([0, 1, 2], [15, 13, 2])
+    got = tails(s, labels, 3, 3)
+    assert got[0] == 12
+    assert got[1] == 25
+    assert np.isnan(got[2])
+
+
+def test_locations_are_shrunk_and_sum_to_nothing():
+    control, labels = np.array([0.0] * 150 + [10.0] * 100 + [10.0]), np.array([0] * 150 + [1] * 100 + [2])
+    got = class_locations(control, labels, 3)
+    assert got.sum() == pytest.approx(0)
+    assert got[1] - got[0] > 5
+    assert got[2] < got[1]
+
+
+def test_cut_bounds_what_clean_samples_would_be_flagged():
+    rng = np.random.default_rng(8)
+    rest = rng.normal(size=9000)
+    mine = np.concatenate([rng.normal(size=1000), rng.normal(5, 0.5, 50)])
+    at = cut(mine, rest)
+    assert (mine[1000:] >= at).mean() > 0.98
+    assert (mine[:1000] >= at).sum() <= 15
+
+
+def test_one_line_ratio_equals_the_two_sums():
+    """Specification 2.5: the official two-cluster minus one-cluster likelihood, in plain numpy."""
+    rng = np.random.default_rng(1)
+    features, consistent = rng.normal(size=(300, 20)), rng.random(300) < 0.2
+    features[consistent] += 1.0
+    u = project(features)
+    groups = {flag: (u[consistent == flag].mean(0), np.cov(u[consistent == flag].T) + 1e-3 * np.eye(2)) for flag in (True, False)}
+    two = sum(log_normal(u[i : i + 1], *groups[bool(consistent[i])])[0] for i in range(300))
+    one = sum(log_normal(u[i : i + 1], *groups[False])[0] for i in range(300))
+    assert simplified_ratio(features, consistent, consistent) == pytest.approx(np.exp((two - one) / 300), rel=1e-9)
+
+
+def test_log_normal_is_scipys():
+    from scipy.stats import multivariate_normal
+
+    rng = np.random.default_rng(2)
+    u, mean = rng.normal(size=(50, 2)), np.array([0.3, -1.0])
+    covariance = np.array([[2.0, 0.5], [0.5, 1.0]])
+    assert np.allclose(log_normal(u, mean, covariance), multivariate_normal(mean, covariance).logpdf(u))
+
+
+@pytest.mark.parametrize("ratio", [simplified_ratio, em_ratio])
+def test_ratios_tell_a_far_cluster_from_a_random_subset(ratio):
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(1000, 8))
+    picked = np.zeros(1000, bool)
+    picked[:100] = True
+    band = np.zeros(1000, bool)
+    band[500:600] = True
+    quiet = ratio(features, picked, band)
+    features[picked] += 12  # far away
+    assert ratio(features, picked, band) > 2
+    assert quiet < 1.5
+
+
+def test_a_group_of_one_is_no_cluster():
+    features = np.random.default_rng(0).normal(size=(50, 4))
+    lonely = np.zeros(50, bool)
+    lonely[0] = True
+    assert simplified_ratio(features, lonely, lonely) == 1.0
