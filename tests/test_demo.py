@@ -41,7 +41,7 @@ def test_rows_are_what_the_audit_and_the_victims_gave(tmp_path: Path) -> None:
     assert list(rows) == ["badnet", "blend", "none"]
     badnet, blend, none = rows.values()
     assert (badnet.planted, badnet.tpr, badnet.fpr, badnet.verdict) == (10, 1.0, 0.0, "found")
-    assert (blend.planted, blend.tpr, blend.flagged, blend.verdict) == (10, 0.0, 0, "nothing found")
+    assert (blend.planted, blend.tpr, blend.flagged, blend.verdict) == (20, 0.0, 0, "nothing found")
     assert (none.planted, none.tpr, none.asr_before, none.asr_after) == (0, None, None, None)
     assert blend.asr_after == blend.asr_before
     assert all((tmp_path / name / "index.html").is_file() for name in rows)

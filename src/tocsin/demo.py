@@ -16,7 +16,7 @@ from tocsin.runtime import Runtime
 
 ATTACKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("badnet", {"rate": 0.01, "target": 0}),
-    ("blend", {"rate": 0.01, "target": 0}),
+    ("blend", {"rate": 0.02, "target": 0}),
     ("none", {}),
 )
 """Attack and settings of each of the demo's data sets."""

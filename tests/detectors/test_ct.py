@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.detectors.synthetic import pictures
+from tocsin.data.builtin import digits
 from tocsin.detectors import distillation
 from tocsin.detectors.confusion import batches, shift
 from tocsin.detectors.ct import PRESETS, ConfusionTraining, split_reserve
@@ -16,17 +16,22 @@ from tocsin.errors import InputError
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
 
-SMALL = ConfusionTraining(pretrain_least=60, confusion_steps=(60, 60, 60))
+SMALL = ConfusionTraining(pretrain_least=100, confusion_steps=(100, 100, 100))
 
 
 @pytest.fixture(scope="module")
-def poisoned():
-    return poison(pictures(1500, seed=1), build("trojan", rate=0.03, target=2), 5)
+def numerals():
+    return digits(101, train=2000, reserve=600, test=200)
 
 
 @pytest.fixture(scope="module")
-def reserve():
-    return pictures(600, seed=2)
+def poisoned(numerals):
+    return poison(numerals[0], build("badnet", rate=0.03, target=2), 5)
+
+
+@pytest.fixture(scope="module")
+def reserve(numerals):
+    return numerals[1]
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +42,17 @@ def findings(poisoned, reserve):
 def test_a_patch_is_found_and_its_class_named(poisoned, findings):
     truth = np.zeros(len(poisoned.dataset), bool)
     truth[poisoned.planted] = True
-    # 1,500 tiny pictures of six classes are few for the class comparison: a second class may pass, the target must lead.
-    assert max(findings.classes, key=lambda c: c.flagged).index == 2
-    assert findings.classes[2].suspect
-    assert findings.flagged[truth].mean() > 0.8
-    assert findings.flagged[~truth].mean() < 0.05
+    assert [c.index for c in findings.classes if c.suspect] == [2]
+    assert findings.flagged[truth].mean() > 0.95
+    assert findings.flagged[~truth].mean() < 0.005
     assert findings.scores.shape == truth.shape
     assert findings.scores.dtype == np.float32
     assert findings.threshold is not None
 
 
-def test_clean_data_stay_silent(reserve):
-    findings = SMALL.inspect(pictures(1500, seed=11), reserve, Runtime(device="cpu", seed=3))
+def test_clean_data_stay_silent(numerals):
+    """At the full length: with half the confusion steps what the pictures show is not wiped out on every seed."""
+    findings = ConfusionTraining().inspect(numerals[0], numerals[1], Runtime(device="cpu", seed=3))
     assert not findings.found
     assert not any(c.suspect for c in findings.classes)
 
@@ -96,7 +100,7 @@ def test_labels_and_order_of_the_truth_do_not_leak(poisoned, reserve, findings):
     order = np.random.default_rng(0).permutation(len(poisoned.dataset))
     shuffled = SMALL.inspect(poisoned.dataset[order], reserve, Runtime(device="cpu", seed=3))
     truth = np.isin(order, poisoned.planted)
-    assert np.median(shuffled.scores[truth]) > np.quantile(shuffled.scores[~truth], 0.97)
+    assert shuffled.flagged[truth].mean() > 0.9
 
 
 def test_the_paper_preset_is_the_published_column():
@@ -130,8 +134,8 @@ def test_the_published_procedure_runs_and_ranks_the_patch_high(poisoned, reserve
     truth = np.zeros(len(poisoned.dataset), bool)
     truth[poisoned.planted] = True
     assert np.median(findings.scores[truth]) > np.quantile(findings.scores[~truth], 0.95)
-    # 4 epochs of 1,500; then 8 of the distilled 300 and the reserve's 600; and both confusions, mixed at every second step.
-    steps = 4 * 1500 / 32 + 8 * 900 / 32 + 120 + 60 + 80 + 40
+    # 4 epochs of 2,000; then 8 of the distilled 400 and the reserve's 600; and both confusions, mixed at every second step.
+    steps = 4 * 2000 / 32 + 8 * 1000 / 32 + 120 + 60 + 80 + 40
     assert findings.evidence["images trained"] / 32 == pytest.approx(steps, abs=3)
 
 
