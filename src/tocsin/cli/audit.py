@@ -64,9 +64,12 @@ def command(
 
     with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
+        train = load(data, root=root, size=size, runtime=runtime)
+        # The data's own size, so that a reserve of mixed sizes is resized once and exact copies of training samples still match.
+        shape = train.inputs.shape[1:3] if train.resized and size is None else size
         report = audit(
-            load(data, root=root, size=size, runtime=runtime),
-            load(reserve, size=size, runtime=runtime),
+            train,
+            load(reserve, size=shape, runtime=runtime),
             preset=preset,
             detector=detector,
             params=options.pairs(settings),
