@@ -6,6 +6,7 @@ import pytest
 from tests.detectors.synthetic import pictures
 from tocsin.auditing import audit
 from tocsin.canaries import TRIGGERS, plant
+from tocsin.data.builtin import digits
 from tocsin.errors import InputError
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
@@ -23,7 +24,7 @@ def test_canaries_are_counted_and_never_shown(report):
     poisoned, result = report
     assert result.findings.scores.shape == result.flagged.shape == (1500,)
     assert [c.trigger for c in result.canaries] == list(TRIGGERS)
-    assert all(0 <= c.found <= c.planted == 20 for c in result.canaries)
+    assert [c.planted for c in result.canaries] == [20, 20, 20]
     assert sum(c.size for c in result.findings.classes) == 1500
     assert not any("canary" in str(i) for i in result.train.ids)
     assert result.flagged[poisoned.planted].mean() > 0.8
@@ -31,10 +32,15 @@ def test_canaries_are_counted_and_never_shown(report):
 
 
 def test_clean_data_say_nothing_found_and_what_would_have_been():
-    result = audit(pictures(1500, seed=21), pictures(600, seed=2), params=QUICK, runtime=Runtime(device="cpu", seed=0))
+    """At full length on the bundled digits: nothing is flagged, and patch and blend canaries come back."""
+    train, reserve, _ = digits(101, train=2000, reserve=600, test=200)
+    result = audit(train, reserve, runtime=Runtime(device="cpu", seed=0))
     assert result.verdict == "nothing found"
     assert not result.flagged.any()
-    assert "planted" in result.sentence
+    found = {c.trigger: c.found for c in result.canaries}
+    assert found["patch"] >= 16
+    assert found["blend"] >= 16
+    assert f"we found {found['patch']}" in result.sentence
 
 
 def test_the_persons_arrays_are_not_touched():
