@@ -50,7 +50,7 @@ def audit(
         raise InputError(f"detector {detector} works on {', '.join(sorted(method.kinds))} data, got {train.kind}")
     settings = method.preset(preset, **parse_fields(method, params or {}))
     train, reserve, notes = match(train, reserve)
-    working = plant(train, np.random.default_rng([runtime.seed, 0xCA])) if canaries else None
+    working = plant(train, np.random.default_rng([runtime.seed, 0xCA])) if canaries and method.takes_canaries else None
     findings = settings.inspect(working.dataset if working else train, reserve, runtime, canaries=working.trigger if working else None)
     results = _recovered(working, findings) if working else ()
     return Report(

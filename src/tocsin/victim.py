@@ -73,7 +73,8 @@ def train_victim(
         if not len(rows):
             raise InputError(f"test set: has no sample that the attack {attack.name!r} is measured on (target class {attack.target})")
         triggered = predict(model, attack.trigger(test.inputs[rows]), kind, runtime, stage="testing the trigger").argmax(axis=1)
-        asr, baseline = float(np.mean(triggered == attack.target)), float(np.mean(guess[rows] == attack.target))
+        goal = attack.goal(test.labels[rows])
+        asr, baseline = float(np.mean(triggered == goal)), float(np.mean(guess[rows] == goal))
     acc = float(np.mean(guess == test.labels))
     return VictimResult(network, len(train), acc, asr, baseline, len(rows), time.perf_counter() - start)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Attack(ABC):
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[str]]
+    rate_of: ClassVar[Literal["set", "class"]] = "set"
+    """What ``rate`` is a share of: the whole training set, or the target class."""
     rate: float
     target: int
 
@@ -46,6 +48,10 @@ class Attack(ABC):
     def victims(self, labels: np.ndarray) -> np.ndarray:
         """(N,) bool: the test samples on which ASR is measured; by default all whose true class is not the target."""
         return np.asarray(labels != self.target)
+
+    def goal(self, labels: np.ndarray) -> np.ndarray:
+        """(N,) int64: the class the trigger leads each test sample to, given its true class; by default the target."""
+        return np.full(len(labels), self.target, np.int64)
 
     def recipe(self) -> dict[str, Any]:
         """Name and fields, for the manifest."""

@@ -55,6 +55,8 @@ class Findings:
     """JSON-able details for the report: one entry a round, and the like."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage."""
+    oracle: bool = False
+    """The method was told something that a person who audits does not know (``oracle=``); its figures are upper bounds."""
 
     @property
     def found(self) -> bool:
@@ -66,6 +68,8 @@ class Detector(ABC):
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[str]]
+    takes_canaries: ClassVar[bool] = True
+    """Whether rows planted by the audit can be told apart from the person's (see `inspect`)."""
 
     @classmethod
     @abstractmethod

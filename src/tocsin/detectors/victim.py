@@ -1,0 +1,69 @@
+"""The Victim: the ordinary model trained on the suspect data. All passive detectors read one and the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import log_softmax
+
+from tocsin.data.dataset import Dataset
+from tocsin.kinds.image import ImageKind
+from tocsin.learning import FitSettings, features, fit
+from tocsin.networks import Classifier, build_network
+from tocsin.runtime import Runtime
+
+
+@dataclass(frozen=True, eq=False)
+class Victim:
+    """A trained network and what it says of the inspected and of the reserve samples, each computed once, when first asked for."""
+
+    train: Dataset
+    """What is inspected, and what the network was trained on."""
+    reserve: Dataset
+    """Clean samples that the network has not seen."""
+    network: Classifier
+    kind: ImageKind
+    runtime: Runtime
+
+    @classmethod
+    def trained(
+        cls, train: Dataset, reserve: Dataset, runtime: Runtime, *, network: str = "small", settings: FitSettings | None = None
+    ) -> Victim:
+        """An ordinary ``network`` (a name of `NETWORKS`) trained on ``train`` with augmentation. Raises `InputError`."""
+        kind = ImageKind.of(train)
+        model = build_network(network, train.inputs.shape[-1], len(train.classes), runtime.seed)
+        fit(model, train.inputs, train.labels, kind, settings or FitSettings(), runtime, stage="training the victim")
+        return cls(train, reserve, model, kind, runtime)
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """(N, F) float32 penultimate features of the inspected samples."""
+        return features(self.network, self.train.inputs, self.kind, self.runtime)
+
+    @cached_property
+    def reserve_features(self) -> np.ndarray:
+        """(M, F) float32 penultimate features of the reserve."""
+        return features(self.network, self.reserve.inputs, self.kind, self.runtime)
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """(N, C) float32."""
+        return self._head(self.features)
+
+    @cached_property
+    def reserve_logits(self) -> np.ndarray:
+        """(M, C) float32."""
+        return self._head(self.reserve_features)
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """(N,) float32 cross entropy of the given labels."""
+        logs = log_softmax(self.logits, axis=1)
+        return np.asarray(-logs[np.arange(len(logs)), self.train.labels], np.float32)
+
+    def _head(self, inner: np.ndarray) -> np.ndarray:
+        weight = self.network.head.weight.detach().float().cpu().numpy()
+        bias = self.network.head.bias.detach().float().cpu().numpy()
+        return np.asarray(inner @ weight.T + bias, np.float32)
