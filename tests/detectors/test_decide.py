@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.detectors.decide import class_locations, cut, tail, tails, widest_gap
+from tocsin.detectors.decide import Scored, chance_of_poison, class_locations, cut, tail, tails, widest_gap
 from tocsin.stats.class_test import em_ratio, log_normal, project, simplified_ratio
 
 
@@ -19,7 +19,7 @@ def scores(rng: np.random.Generator, classes: int = 10, each: int = 1000):
 
 def decide(s, labels, control, control_labels, classes=10, ignore=None):
     names = tuple(f"c{k}" for k in range(classes))
-    return tail(s, labels, control, control_labels, names, np.zeros(len(s), bool) if ignore is None else ignore, None, 0.01)
+    return tail(Scored(s, labels, control, control_labels, names, np.zeros(len(s), bool) if ignore is None else ignore))
 
 
 def control_for(rng, classes=10):
@@ -38,6 +38,16 @@ def test_few_and_many_poisons_in_one_class_are_found(count):
     assert verdict.flagged[poison].mean() > 0.95
     assert np.delete(verdict.flagged, poison).mean() < 0.005
     assert verdict.confidence > 0.9
+
+
+def test_the_confidence_is_that_of_the_nearer_side():
+    gaps = np.linspace(0, 30, 301)
+    chance = np.array([chance_of_poison(float(g)) for g in gaps])
+    assert (np.diff(chance[gaps >= 0.1]) >= -1e-9).all()
+    assert chance_of_poison(0.4) < 0.02
+    assert 0.1 < chance_of_poison(1.2) < 0.5  # a clean set's usual worst: still more likely clean
+    assert chance_of_poison(1.8) > 0.5
+    assert chance_of_poison(6.0) > 0.99
 
 
 def test_clean_scores_are_left_alone():

@@ -81,6 +81,13 @@ def test_advice_follows_what_was_measured() -> None:
     assert any("not measured" in line for line in report(canaries=()).advice)
 
 
+def test_an_unsure_nothing_found_names_the_class_that_came_nearest() -> None:
+    sure = report(flagged=0)
+    unsure = replace(sure, findings=replace(sure.findings, confidence=0.7))
+    assert not any("nearest" in line for line in sure.advice)
+    assert any("nearest to standing out" in line for line in unsure.advice)
+
+
 def test_save_writes_four_files_and_leaves_others_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "kept.csv").write_text("old")

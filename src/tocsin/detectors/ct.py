@@ -120,7 +120,7 @@ class ConfusionTraining(Detector):
         Deterministic on one machine for one ``runtime.seed``. With ``runtime.checkpoints`` each finished round is kept there and a
         killed run goes on from it.
         """
-        from tocsin.detectors.decide import DECISIONS, Verdict
+        from tocsin.detectors.decide import DECISIONS, Scored, Verdict
         from tocsin.detectors.distillation import Distillation
 
         if len(train.classes) < 2:
@@ -137,8 +137,9 @@ class ConfusionTraining(Detector):
         control = result.scores[len(train) + len(confusing) :]
 
         def decide(leave_out: np.ndarray) -> Verdict:
-            rule = DECISIONS[self.decision]
-            return rule(scores, train.labels, control, held_out.labels, train.classes, leave_out, result, self.alpha)
+            return DECISIONS[self.decision](
+                Scored(scores, train.labels, control, held_out.labels, train.classes, leave_out, result, self.alpha)
+            )
 
         verdict = decide(ignore)
         flagged = verdict.flagged & ~ignore

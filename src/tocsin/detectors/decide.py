@@ -25,8 +25,8 @@ _SPREAD_FLOOR = 0.25
 _FEW_CLASSES = 1.0
 _NULL_SCALE = 0.39
 """Scale of the exponential law of the gap on clean data, from development runs (seeds from 100; docs/confusion-training.md)."""
-_POISON_DENSITY = 0.2
-"""Density of the gap on poisoned data, taken as flat up to 5."""
+_POISON_GAP = (5.0, 0.7)
+"""Median and log-deviation of the gap on poisoned data, taken as log-normal, from the same runs; for the confidence only."""
 _IMPURITY = 0.15
 """Expected share of clean samples among the flagged ones of a target class, at most."""
 _FALSE_SHARE = 0.01
@@ -42,20 +42,32 @@ class Verdict:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-Decision = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...], np.ndarray, "Distilled", float], Verdict]
-"""(scores (N,), labels (N,), control scores (M,), control labels (M,), class names, rows to leave out of decisions (N,), run, alpha)."""
+@dataclass(frozen=True)
+class Scored:
+    """What a decision rests on."""
+
+    scores: np.ndarray
+    """(N,) of the inspected rows, canaries included."""
+    labels: np.ndarray
+    """(N,) int64."""
+    control: np.ndarray
+    """(M,) scores of the reserve samples that no network was trained on; may be empty."""
+    control_labels: np.ndarray
+    """(M,) int64."""
+    names: tuple[str, ...]
+    """Of the classes."""
+    ignore: np.ndarray
+    """(N,) bool: rows that take no part."""
+    run: Distilled | None = None
+    """What else the rounds left behind; the published tests need its features."""
+    alpha: float = 0.01
+    """Bound on the chance of naming any class of a clean data set."""
 
 
-def tail(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    control: np.ndarray,
-    control_labels: np.ndarray,
-    names: tuple[str, ...],
-    ignore: np.ndarray,
-    run: Distilled,
-    alpha: float,
-) -> Verdict:
+Decision = Callable[[Scored], Verdict]
+
+
+def tail(seen: Scored) -> Verdict:
     """Compares the upper tails of the classes with each other, after the control has taken out what sets the classes apart anyway.
 
     A backdoor has one or few targets, so its samples make the tail of few classes stand out from those of the rest. At each depth m
@@ -63,15 +75,15 @@ def tail(
     is measured in units of the spread of the classes below it. Natural families of look-alikes make tails of all classes heavy and
     leave no such gap. In the classes above the gap, samples are flagged from where they outnumber what the rest predicts.
     """
-    location = class_locations(control, control_labels, len(names))
+    scores, labels, names, real = seen.scores, seen.labels, seen.names, ~seen.ignore
+    location = class_locations(seen.control, seen.control_labels, len(names))
     level = scores - location[labels]
-    real = ~ignore
     unit = tail_unit(level[real], labels[real], len(names))
     gaps = [widest_gap(tails(level[real], labels[real], len(names), m), unit) for m in depths(int(real.sum()))]
     best = max(range(len(gaps)), key=lambda i: gaps[i][0])
     gap = gaps[best][0]
     statistic = np.max([g * np.isin(np.arange(len(names)), s) for g, s in gaps], axis=0)
-    threshold = -_NULL_SCALE * math.log(alpha)
+    threshold = -_NULL_SCALE * math.log(seen.alpha)
     guilty = [k for k in range(len(names)) if statistic[k] > threshold]
     flagged = np.zeros(len(scores), bool)
     cuts = {}
@@ -79,8 +91,7 @@ def tail(
         rest = np.concatenate([level[real & (labels == j)] for j in range(len(names)) if j not in guilty])
         cuts[k] = cut(level[real & (labels == k)], rest)
         flagged |= (labels == k) & (level >= cuts[k])
-    clean = math.exp(-gap / _NULL_SCALE) / _NULL_SCALE
-    poisoned = _POISON_DENSITY / (_POISON_DENSITY + clean)
+    poisoned = chance_of_poison(gap)
     classes = _evidence(names, labels, real, flagged, statistic, np.exp(-statistic / _NULL_SCALE), set(guilty))
     shown = {names[k]: float(cuts[k] + location[k]) for k in guilty}
     return Verdict(
@@ -90,6 +101,16 @@ def tail(
         threshold=min(shown.values()) if shown else None,
         evidence={"gap": float(gap), "gap needed": threshold, "depth": depths(int(real.sum()))[best], "thresholds": shown},
     )
+
+
+def chance_of_poison(gap: float) -> float:
+    """Posterior chance, at even odds, that a data set with this ``gap`` is poisoned by something the audit can see."""
+    median, deviation = _POISON_GAP
+    at = max(gap, 1e-6)
+    clean = math.exp(-at / _NULL_SCALE) / _NULL_SCALE
+    z = math.log(at / median) / deviation
+    poison = math.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * deviation * at)
+    return poison / (poison + clean)
 
 
 def depths(n: int) -> list[int]:
@@ -159,50 +180,27 @@ def cut(mine: np.ndarray, rest: np.ndarray) -> float:
     return float(candidates[allowed[-1] if len(allowed) else int(np.argmax(observed - expected))])
 
 
-def likelihood(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    control: np.ndarray,
-    control_labels: np.ndarray,
-    names: tuple[str, ...],
-    ignore: np.ndarray,
-    run: Distilled,
-    alpha: float,
-) -> Verdict:
+def likelihood(seen: Scored) -> Verdict:
     """The shipped, simplified test of specification 2.5: one ratio a class, flag above 2, or the largest above 1.5."""
     from tocsin.stats.class_test import simplified_ratio
 
-    return _published(simplified_ratio, (1.5, 2.0), labels, names, ignore, run)
+    return _published(simplified_ratio, (1.5, 2.0), seen)
 
 
-def em(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    control: np.ndarray,
-    control_labels: np.ndarray,
-    names: tuple[str, ...],
-    ignore: np.ndarray,
-    run: Distilled,
-    alpha: float,
-) -> Verdict:
+def em(seen: Scored) -> Verdict:
     """The older variant: two Gaussians by constrained EM; flag above 5, or the largest above 2."""
     from tocsin.stats.class_test import em_ratio
 
-    return _published(em_ratio, (2.0, 5.0), labels, names, ignore, run)
+    return _published(em_ratio, (2.0, 5.0), seen)
 
 
 DECISIONS: dict[str, Decision] = {"tail": tail, "likelihood": likelihood, "em": em}
 """Name of the ``decision`` setting -> rule."""
 
 
-def _published(
-    ratio: Callable[[np.ndarray, np.ndarray, np.ndarray], float],
-    limits: tuple[float, float],
-    labels: np.ndarray,
-    names: tuple[str, ...],
-    ignore: np.ndarray,
-    run: Distilled,
-) -> Verdict:
+def _published(ratio: Callable[[np.ndarray, np.ndarray, np.ndarray], float], limits: tuple[float, float], seen: Scored) -> Verdict:
+    labels, names, ignore, run = seen.labels, seen.names, seen.ignore, seen.run
+    assert run is not None
     assert run.features is not None
     statistic = np.ones(len(names))
     for k in range(len(names)):

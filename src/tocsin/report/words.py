@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _TRIGGER_WORDS = {"patch": "patch", "blend": "blended", "warp": "warped"}
 LOW_POWER = 0.8
 """Share of a canary kind below which the audit is called weak against it."""
+SURE = 0.9
+"""Confidence in "nothing found" below which the class that came nearest is named."""
 _SMALL_RESERVE = 1000
 _SMALL_RESERVE_CLASS = 10
 
@@ -88,7 +90,6 @@ def advice(report: Report) -> tuple[str, ...]:
 
 
 def _act(report: Report) -> list[str]:
-
     return [
         "Look at the suspects in index.html: untick what should stay, and download your decisions as a CSV file.",
         "Make a clean copy or manifest with tocsin apply, from your decisions or straight from findings.json; "
@@ -99,8 +100,14 @@ def _act(report: Report) -> list[str]:
 
 
 def _rest(report: Report) -> list[str]:
+    nearest = max(report.findings.classes, key=lambda c: c.statistic, default=None)
+    doubt = []
+    if nearest is not None and report.findings.confidence < SURE:
+        name = shown(nearest.name)
+        doubt = [f"Class '{name}' comes nearest to standing out, though not far enough to be called poisoned: look at its first samples."]
     return [
         "You can train on all samples; nothing needs to be removed.",
+        *doubt,
         "Nothing found is not proof of absence: triggers that are rarer or fainter than the planted ones can be missed.",
     ]
 
