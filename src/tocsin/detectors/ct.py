@@ -51,6 +51,8 @@ class ConfusionTraining(Detector):
     """Share of all samples that each later round is trained on (poison distillation)."""
     ranking: Literal["last", "mean"] = "mean"
     """Samples are kept by the last round's loss, or by the mean margin over the rounds so far."""
+    sharpen: bool = True
+    """Each round's scores are also seen through a matched filter in whitened pixels; needs the shortcut network."""
     warm_start: bool = False
     """Rounds begin with the pretrained weights of the round before; else with fresh ones."""
     pretrain_epochs: tuple[float, ...] = (3.2, 12.0, 12.0)
@@ -100,6 +102,8 @@ class ConfusionTraining(Detector):
             )
         if self.members < 1 or (self.cross_fit and self.members % 2):
             raise InputError(f"members: got {self.members}; allowed is 1 or more, and an even number with cross_fit")
+        if self.sharpen and (self.network != "shortcut" or self.ranking != "mean" or not self.cross_fit):
+            raise InputError("sharpen: needs network=shortcut, ranking=mean and cross_fit; set sharpen=false without them")
         if not all(0 < share <= 1 for share in self.keep) or not 0 <= self.control_share <= 0.9:
             raise InputError(f"keep and control_share are shares of 1: got keep {self.keep}, control_share {self.control_share}")
 
@@ -133,30 +137,38 @@ class ConfusionTraining(Detector):
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
         decided = time.monotonic()
-        scores = result.scores[: len(train)]
-        control = result.scores[len(train) + len(confusing) :]
+        n, held = len(train), slice(len(train) + len(confusing), None)
+        views = [Scored(result.scores[:n], train.labels, result.scores[held], held_out.labels, train.classes, ignore, result, self.alpha)]
+        if result.sharpened is not None:  # already measured by the reserve, class by class
+            views.append(replace(views[0], scores=result.sharpened[:n], control=result.sharpened[held], levelled=True))
 
-        def decide(leave_out: np.ndarray) -> Verdict:
-            return DECISIONS[self.decision](
-                Scored(scores, train.labels, control, held_out.labels, train.classes, leave_out, result, self.alpha)
-            )
+        def decide(leave_out: np.ndarray) -> tuple[Verdict, Scored]:
+            """The verdict of the view in which a class stands out most."""
+            rule = DECISIONS[self.decision]
+            return max(((rule(replace(view, ignore=leave_out)), view) for view in views), key=lambda pair: pair[0].strength)
 
-        verdict = decide(ignore)
+        verdict, view = decide(ignore)
         flagged = verdict.flagged & ~ignore
         for kind in range(int(kinds.max()) + 1):
             mine = kinds == kind
-            flagged |= decide((ignore & ~mine) | flagged).flagged & mine
+            flagged |= decide((ignore & ~mine) | flagged)[0].flagged & mine
         timings = {**result.timings, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
         return Findings(
             detector=self.name,
             preset=self.preset_name,
-            scores=scores,
+            scores=view.scores,
             flagged=flagged,
             classes=verdict.classes,
             confidence=verdict.confidence,
             threshold=verdict.threshold,
-            control=control,
-            evidence={"rounds": result.history, "images trained": result.seen, "settings": asdict(self), **verdict.evidence},
+            control=view.control,
+            evidence={
+                "rounds": result.history,
+                "images trained": result.seen,
+                "settings": asdict(self),
+                "view": "sharpened" if view.levelled else "margins",
+                **verdict.evidence,
+            },
             timings=timings,
         )
 
@@ -195,6 +207,7 @@ PRESETS: dict[str, ConfusionTraining] = {
         network="resnet18",
         members=1,
         cross_fit=False,
+        sharpen=False,
         control_share=0.0,
         teacher_epochs=100,
         keep=(1 / 2, 1 / 5, 1 / 25, 1 / 50, 1 / 100),

@@ -41,6 +41,11 @@ class Verdict:
     threshold: float | None
     evidence: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def strength(self) -> float:
+        """How far the most suspicious class stands out."""
+        return max(c.statistic for c in self.classes)
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -62,6 +67,8 @@ class Scored:
     """What else the rounds left behind; the published tests need its features."""
     alpha: float = 0.01
     """Bound on the chance of naming any class of a clean data set."""
+    levelled: bool = False
+    """What sets clean classes apart has been taken out of the scores already."""
 
 
 Decision = Callable[[Scored], Verdict]
@@ -76,7 +83,7 @@ def tail(seen: Scored) -> Verdict:
     leave no such gap. In the classes above the gap, samples are flagged from where they outnumber what the rest predicts.
     """
     scores, labels, names, real = seen.scores, seen.labels, seen.names, ~seen.ignore
-    location = class_locations(seen.control, seen.control_labels, len(names))
+    location = np.zeros(len(names)) if seen.levelled else class_locations(seen.control, seen.control_labels, len(names))
     level = scores - location[labels]
     unit = tail_unit(level[real], labels[real], len(names))
     gaps = [widest_gap(tails(level[real], labels[real], len(names), m), unit) for m in depths(int(real.sum()))]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.confusion import _SCORE_BATCH, Bench, RoundSettings, confuse, penultimate, pretrain, score
+from tocsin.detectors.sharpen import FOLDS, sharpen
 from tocsin.errors import AuditIncomplete
 from tocsin.runtime import Runtime
 from tocsin.stats.duplicates import near_duplicates
@@ -36,6 +37,8 @@ class Distilled:
 
     scores: np.ndarray
     """(n + m,) float32 over inspected and reserve rows."""
+    sharpened: np.ndarray | None
+    """(n + m,) float32: the scores after a matched filter (`sharpen`), where the settings ask for it."""
     predicted: np.ndarray
     """(n,) bool: the last round's network still predicts the delivered label."""
     median_band: np.ndarray
@@ -96,15 +99,15 @@ class Distillation:
             self.timings[f"round {r}"] = time.monotonic() - began
             seen += how.members * _images(settings)
             combined = combine(margins, self.n, self.ignore)
+            sharp = self._sharpened(r, combined) if how.sharpen else None
             history.append(self._summary(r, kept[r], combined, settings))
             if r + 1 < how.rounds:
-                order = (
-                    np.argsort(loss[: self.n], kind="stable") if how.ranking == "last" else np.argsort(-combined[: self.n], kind="stable")
-                )
+                order = np.argsort(self._ranks(loss, combined, sharp), kind="stable")
                 floor = 100 if r == how.rounds - 2 else 50
                 kept.append(distil(order, self.train.labels, len(self.train.classes), how.keep[r], floor))
         return Distilled(
             scores=combined if how.ranking == "mean" else -loss,
+            sharpened=sharp,
             predicted=margins[-1][: self.n] > 0,
             median_band=median_band(loss[: self.n], self.train.labels, len(self.train.classes)),
             features=self.features,
@@ -112,6 +115,21 @@ class Distillation:
             seen=seen,
             timings=self.timings,
         )
+
+    def _sharpened(self, r: int, combined: np.ndarray) -> np.ndarray:
+        assert self.bench.whitened is not None
+        began = time.monotonic()
+        fold = np.random.default_rng([self.runtime.seed, 0x5A, r]).integers(0, FOLDS, self.n)[self.groups]
+        out = sharpen(combined, self.joined.labels, self.bench.whitened, self.n, fold, self.ignore)
+        self.timings[f"sharpening {r}"] = time.monotonic() - began
+        return out
+
+    def _ranks(self, loss: np.ndarray, combined: np.ndarray, sharp: np.ndarray | None) -> np.ndarray:
+        """(n,) what is kept first for the next round: by loss, by margin, or by margin and sharpened score in turns."""
+        if self.how.ranking == "last":
+            return loss[: self.n]
+        views = [_rank(-view[: self.n]) for view in (combined, sharp) if view is not None]
+        return np.asarray(np.min(views, axis=0))
 
     def _round(
         self, r: int, rows: np.ndarray, fold: np.ndarray, settings: RoundSettings, weights: list[nn.Module | None]
@@ -233,6 +251,13 @@ class Distillation:
         """What a checkpoint belongs to: the settings, the seed, the data, the device."""
         what = repr((self.how, self.runtime.seed, self.joined.fingerprint, self.device.type, torch.__version__))
         return hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    """(n,) place of each value, 0 the lowest."""
+    place = np.empty(len(values), np.int64)
+    place[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return place
 
 
 def combine(margins: list[np.ndarray], n: int, ignore: np.ndarray) -> np.ndarray:
