@@ -46,8 +46,8 @@ ROWS: dict[str, tuple[str, str, dict[str, float]]] = {
 }
 
 
-def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool) -> dict[str, object]:
-    """One audit of one poisoned set. The attack, its rate and the truth never reach the audit."""
+def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool, flags: Path) -> dict[str, object]:
+    """One audit of one poisoned set. The attack, its rate and the truth never reach the audit. Leaves its flags in ``flags``."""
     data, name, settings = ROWS[row]
     train, reserve = real.split(data, seed)
     if jpeg:  # a reserve from a slightly different source: the test pictures, which are JPEG
@@ -55,6 +55,8 @@ def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool) -> dict[s
         reserve = test[np.random.default_rng(seed).permutation(len(test))[: real.RESERVE]]
     poisoned = poison(train, build(name, **settings), seed)
     report = audit(poisoned.dataset, reserve, preset=preset, runtime=Runtime(seed=seed), canaries=canaries)
+    flags.mkdir(parents=True, exist_ok=True)
+    np.save(flags / f"{row}_{seed}_{preset}_{int(jpeg)}{int(canaries)}.npy".replace(" ", ""), report.flagged)
     truth, covers = np.zeros(len(train), bool), np.zeros(len(train), bool)
     truth[poisoned.planted], covers[poisoned.covers] = True, True
     from sklearn.metrics import roc_auc_score
@@ -68,7 +70,7 @@ def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool) -> dict[s
         "auc": float(roc_auc_score(truth, report.findings.scores)) if truth.any() else None,
         "covers_flagged": float(report.flagged[covers].mean()) if covers.any() else None,
         "suspect_classes": [c.index for c in report.findings.classes if c.suspect],
-        "gap": report.findings.evidence.get("gap"),
+        "gap": report.findings.evidence.get("gap"), "view": report.findings.evidence.get("view"),
         "canaries": {c.trigger: [c.found, c.planted] for c in report.canaries},
         "seconds": report.seconds, "timings": dict(report.findings.timings), "images_trained": report.findings.evidence["images trained"],
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -106,7 +108,7 @@ def main() -> None:
         for row in args.rows:
             if (row, seed, args.preset, args.jpeg, not args.no_canaries) in done:
                 continue
-            result = {**cell(row, seed, args.preset, args.jpeg, not args.no_canaries), **provenance()}
+            result = {**cell(row, seed, args.preset, args.jpeg, not args.no_canaries, args.out.with_suffix(".flags")), **provenance()}
             with args.out.open("a") as out:
                 out.write(json.dumps(result) + "\n")
             print(row, seed, result["verdict"], "TPR", result["tpr"], "FPR", result["fpr"], f"{result['seconds']:.0f} s", flush=True)
