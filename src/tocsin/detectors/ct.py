@@ -52,7 +52,9 @@ class ConfusionTraining(Detector):
     ranking: Literal["last", "mean"] = "mean"
     """Samples are kept by the last round's loss, or by the mean margin over the rounds so far."""
     sharpen: bool = True
-    """Each round's scores are also seen through a matched filter in whitened pixels; needs the shortcut network."""
+    """The scores are also seen through a matched filter in whitened pixels (`sharpen`); needs the shortcut network."""
+    keep_sharpened: bool = False
+    """Half of what later rounds keep is chosen by the sharpened score: for faint full-frame triggers, at some cost for patches."""
     warm_start: bool = False
     """Rounds begin with the pretrained weights of the round before; else with fresh ones."""
     pretrain_epochs: tuple[float, ...] = (3.2, 12.0, 12.0)
@@ -138,14 +140,19 @@ class ConfusionTraining(Detector):
         result = work.run()
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + len(confusing), None)
-        views = [Scored(result.scores[:n], train.labels, result.scores[held], held_out.labels, train.classes, ignore, result, self.alpha)]
-        if result.sharpened is not None:  # already measured by the reserve, class by class
-            views.append(replace(views[0], scores=result.sharpened[:n], control=result.sharpened[held], levelled=True))
+        last = Scored(result.scores[:n], train.labels, result.scores[held], held_out.labels, train.classes, ignore, result, self.alpha)
+        views = {"last": last}
+        if self.decision == "tail":  # some triggers show at once and are diluted later, others need all rounds
+            views = {
+                name: replace(last, scores=seen[:n], control=seen[held], levelled=name.startswith("sharpened"))
+                for name, seen in result.views.items()
+            }
 
-        def decide(leave_out: np.ndarray) -> tuple[Verdict, Scored]:
-            """The verdict of the view in which a class stands out most."""
-            rule = DECISIONS[self.decision]
-            return max(((rule(replace(view, ignore=leave_out)), view) for view in views), key=lambda pair: pair[0].strength)
+        def decide(leave_out: np.ndarray) -> tuple[Verdict, str]:
+            """The verdict of the view in which a class stands out most, and the view's name."""
+            verdicts = {name: DECISIONS[self.decision](replace(view, ignore=leave_out)) for name, view in views.items()}
+            best = max(verdicts, key=lambda name: verdicts[name].strength)
+            return verdicts[best], best
 
         verdict, view = decide(ignore)
         flagged = verdict.flagged & ~ignore
@@ -156,17 +163,17 @@ class ConfusionTraining(Detector):
         return Findings(
             detector=self.name,
             preset=self.preset_name,
-            scores=view.scores,
+            scores=views[view].scores,
             flagged=flagged,
             classes=verdict.classes,
             confidence=verdict.confidence,
             threshold=verdict.threshold,
-            control=view.control,
+            control=views[view].control,
             evidence={
                 "rounds": result.history,
                 "images trained": result.seen,
                 "settings": asdict(self),
-                "view": "sharpened" if view.levelled else "margins",
+                "view": view,
                 **verdict.evidence,
             },
             timings=timings,
@@ -190,6 +197,7 @@ PRESETS: dict[str, ConfusionTraining] = {
     "thorough": replace(
         _FAST,
         preset_name="thorough",
+        keep_sharpened=True,
         width=1.5,
         members=4,
         keep=(0.10, 0.05, 0.03, 0.02),

@@ -37,8 +37,8 @@ class Distilled:
 
     scores: np.ndarray
     """(n + m,) float32 over inspected and reserve rows."""
-    sharpened: np.ndarray | None
-    """(n + m,) float32: the scores after a matched filter (`sharpen`), where the settings ask for it."""
+    views: dict[str, np.ndarray]
+    """(n + m,) float32 each: the scores as they stood after each round, plain and sharpened (`sharpen`), by "margins 1" and the like."""
     predicted: np.ndarray
     """(n,) bool: the last round's network still predicts the delivered label."""
     median_band: np.ndarray
@@ -89,6 +89,7 @@ class Distillation:
         margins: list[np.ndarray] = []
         weights: list[nn.Module | None] = [None] * how.members
         history: list[dict[str, Any]] = []
+        views: dict[str, np.ndarray] = {}
         seen = 0
         for r in range(how.rounds):
             began = time.monotonic()
@@ -99,15 +100,17 @@ class Distillation:
             self.timings[f"round {r}"] = time.monotonic() - began
             seen += how.members * _images(settings)
             combined = combine(margins, self.n, self.ignore)
-            sharp = self._sharpened(r, combined) if how.sharpen else None
+            views[f"margins {r + 1}"] = combined
+            if how.sharpen:
+                views[f"sharpened {r + 1}"] = self._sharpened(r, combined)
             history.append(self._summary(r, kept[r], combined, settings))
             if r + 1 < how.rounds:
-                order = np.argsort(self._ranks(loss, combined, sharp), kind="stable")
+                order = np.argsort(self._ranks(loss, combined, views.get(f"sharpened {r + 1}")), kind="stable")
                 floor = 100 if r == how.rounds - 2 else 50
                 kept.append(distil(order, self.train.labels, len(self.train.classes), how.keep[r], floor))
         return Distilled(
             scores=combined if how.ranking == "mean" else -loss,
-            sharpened=sharp,
+            views=views,
             predicted=margins[-1][: self.n] > 0,
             median_band=median_band(loss[: self.n], self.train.labels, len(self.train.classes)),
             features=self.features,
@@ -128,8 +131,9 @@ class Distillation:
         """(n,) what is kept first for the next round: by loss, by margin, or by margin and sharpened score in turns."""
         if self.how.ranking == "last":
             return loss[: self.n]
-        views = [_rank(-view[: self.n]) for view in (combined, sharp) if view is not None]
-        return np.asarray(np.min(views, axis=0))
+        if sharp is None or not self.how.keep_sharpened:
+            return -combined[: self.n]
+        return np.asarray(np.minimum(_rank(-combined[: self.n]), _rank(-sharp[: self.n])))
 
     def _round(
         self, r: int, rows: np.ndarray, fold: np.ndarray, settings: RoundSettings, weights: list[nn.Module | None]
