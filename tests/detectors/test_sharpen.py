@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from tocsin.detectors import sharpen as module
-from tocsin.detectors.sharpen import by_class, matched_filter, sharpen
+from tocsin.detectors.sharpen import by_class, count_distinct, matched_filter, sharpen
 
 N, M, D, CLASSES = 4000, 400, 200, 4
 
@@ -58,7 +58,7 @@ def test_a_faint_shared_direction_is_seen_far_better_than_by_the_scores_alone():
     scores, labels, z, fold, truth = planted()
     mine = labels[:N] == 1
     before = roc_auc_score(truth[mine], scores[:N][mine])
-    after = roc_auc_score(truth[mine], sharpen(scores, labels, z, N, fold, np.zeros(N, bool))[:N][mine])
+    after = roc_auc_score(truth[mine], sharpen(scores, labels, z, N, fold, np.zeros(N, bool), np.full(CLASSES, M // CLASSES))[:N][mine])
     assert before < 0.95
     assert after > 0.985
 
@@ -96,17 +96,23 @@ def test_a_class_is_measured_by_its_own_reserve():
     labels = np.concatenate([np.repeat([0, 1, 2], 300), np.repeat([0, 1, 2], 300)])
     values = rng.normal(size=len(labels))
     values[labels == 1] = 5 + 4 * values[labels == 1]
-    level = by_class(values, labels, 900)
+    level = by_class(values, labels, 900, np.full(3, 300))
     spread = [level[:900][labels[:900] == k].std() for k in range(3)]
-    assert max(spread) / min(spread) < 1.3
+    assert max(spread) / min(spread) < 1.6  # 4 before
     assert all(abs(np.median(level[:900][labels[:900] == k])) < 0.5 for k in range(3))
+    films = by_class(values, labels, 900, np.array([300, 3, 300]))  # 300 frames of three films say little of their class
+    assert films[:900][labels[:900] == 1].std() > 2.5 * level[:900][labels[:900] == 1].std()
+
+
+def test_repeats_count_once():
+    assert count_distinct(np.array([5, 5, 7, 1, 1]), np.array([0, 0, 0, 1, 1]), 3).tolist() == [2, 1, 0]
 
 
 def test_a_class_that_the_reserve_lacks_is_measured_like_the_usual_one():
     labels = np.array([0, 0, 1, 1, 0, 0, 0, 0])
-    level = by_class(np.array([1.0, 2.0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0]), labels, 4)
+    level = by_class(np.array([1.0, 2.0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0]), labels, 4, np.array([4, 0]))
     assert np.isfinite(level).all()
-    assert by_class(np.zeros(4), np.zeros(4, np.int64), 4).tolist() == [0, 0, 0, 0]  # no reserve at all
+    assert by_class(np.zeros(4), np.zeros(4, np.int64), 4, np.zeros(1, int)).tolist() == [0, 0, 0, 0]  # no reserve at all
 
 
 def test_tiny_classes_are_left_alone():

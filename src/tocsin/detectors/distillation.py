@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.confusion import _SCORE_BATCH, Bench, RoundSettings, confuse, penultimate, pretrain, score
-from tocsin.detectors.sharpen import FOLDS, sharpen
+from tocsin.detectors.sharpen import FOLDS, count_distinct, sharpen
 from tocsin.errors import AuditIncomplete
 from tocsin.runtime import Runtime
 from tocsin.stats.duplicates import near_duplicates
@@ -82,6 +82,10 @@ class Distillation:
         self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
         # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
         self.groups = near_duplicates(self.train.inputs, self.train.labels, self.device) if how.cross_fit else np.arange(self.n)
+        if how.sharpen:
+            answers = self.joined.labels[self.n :]
+            repeats = near_duplicates(self.joined.inputs[self.n :], answers, self.device)
+            self.distinct = count_distinct(repeats, answers, len(self.train.classes))
         self.timings["preparing"] = time.monotonic() - began
         self.store = _Store(self.runtime.checkpoints, self._key())
         self.pseudo = self._teacher()
@@ -123,7 +127,7 @@ class Distillation:
         assert self.bench.whitened is not None
         began = time.monotonic()
         fold = np.random.default_rng([self.runtime.seed, 0x5A, r]).integers(0, FOLDS, self.n)[self.groups]
-        out = sharpen(combined, self.joined.labels, self.bench.whitened, self.n, fold, self.ignore)
+        out = sharpen(combined, self.joined.labels, self.bench.whitened, self.n, fold, self.ignore, self.distinct)
         self.timings[f"sharpening {r}"] = time.monotonic() - began
         return out
 

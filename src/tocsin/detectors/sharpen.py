@@ -17,20 +17,23 @@ MOST = 0.1
 _LEAST = 8
 FOLDS = 10
 _CHUNK = 4096
-_SHRINK = 20.0
-"""A class's scale counts as much as this many reserve samples' worth of the usual one."""
+_SHRINK = 60.0
+"""The usual class's measure counts as much as this many distinct reserve samples of a class's own. Frames of one film are one sample: with
+fewer, the noise of small or repetitive reserves makes gaps of its own (docs/confusion-training.md)."""
 
 
-def sharpen(scores: np.ndarray, labels: np.ndarray, whitened: Tensor, n: int, fold: np.ndarray, ignore: np.ndarray) -> np.ndarray:
+def sharpen(
+    scores: np.ndarray, labels: np.ndarray, whitened: Tensor, n: int, fold: np.ndarray, ignore: np.ndarray, distinct: np.ndarray
+) -> np.ndarray:
     """(n + m,) float32: ``scores`` plus the matched filter's, each in units of its classes' clean samples.
 
     The first ``n`` rows are inspected, the rest is reserve. ``fold`` (n,) 0..9, equal for near duplicates; rows in ``ignore`` (n,)
-    are scored but shape nothing.
+    are scored but shape nothing. ``distinct`` (C,): how many different reserve samples each class has, near duplicates counted once.
     """
     filtered = matched_filter(scores, labels, whitened, n, fold, ignore)
     total = np.zeros(len(scores))
     for view in (scores, filtered):
-        level = by_class(view, labels, n)
+        level = by_class(view, labels, n, distinct)
         total += level / max(float(level[:n][~ignore].std()), 1e-6)
     return total.astype(np.float32)
 
@@ -65,17 +68,16 @@ def matched_filter(scores: np.ndarray, labels: np.ndarray, whitened: Tensor, n: 
     return out
 
 
-def by_class(values: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+def by_class(values: np.ndarray, labels: np.ndarray, n: int, distinct: np.ndarray) -> np.ndarray:
     """(n + m,) ``values`` less the median of their class's reserve rows (from ``n`` on), over those rows' spread above it.
 
-    Natural families of look-alikes make a class's tail long in the reserve too; a trigger does not. Small reserves are shrunk towards
-    the usual class.
+    Natural families of look-alikes make a class's tail long in the reserve too; a trigger does not. The fewer ``distinct`` (C,) reserve
+    samples a class has, the more it is measured like the usual class.
     """
-    classes = int(labels.max()) + 1
-    centre, scale, counts = np.zeros(classes), np.full(classes, np.nan), np.zeros(classes)
+    classes, counts = len(distinct), distinct
+    centre, scale = np.zeros(classes), np.full(classes, np.nan)
     for k in range(classes):
         clean = values[n:][labels[n:] == k]
-        counts[k] = len(clean)
         if len(clean):
             centre[k] = np.median(clean)
         if len(clean) >= 3:
@@ -85,6 +87,11 @@ def by_class(values: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
     scale = (np.nan_to_num(scale, nan=usual) * counts + usual * _SHRINK) / (counts + _SHRINK)
     centre = (centre * counts + middle * _SHRINK / 2) / (counts + _SHRINK / 2)
     return np.asarray((values - centre[labels]) / np.maximum(scale, 1e-6)[labels])
+
+
+def count_distinct(groups: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """(C,) how many different ``groups`` (M,) of near duplicates each class has among ``labels`` (M,)."""
+    return np.array([len(np.unique(groups[labels == k])) for k in range(classes)])
 
 
 def _shares(member: np.ndarray) -> np.ndarray:
