@@ -40,6 +40,7 @@ LAYERS = {
     "report": 5,
     "decisions": 5,
     "reserve": 5,
+    "panel": 5,
     "auditing": 6,
     "demo": 7,
     "bench": 7,

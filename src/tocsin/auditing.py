@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,8 @@ from tocsin import __version__
 from tocsin.canaries import TRIGGERS, Planted, plant
 from tocsin.data.dataset import Dataset
 from tocsin.data.pairing import match
-from tocsin.detectors import DETECTORS
 from tocsin.detectors.base import Findings
-from tocsin.errors import InputError
-from tocsin.params import closest, parse_fields
+from tocsin.panel import configured, hear, names_of
 from tocsin.report.model import CanaryResult, Report
 from tocsin.runtime import Runtime
 
@@ -27,7 +25,7 @@ def audit(
     reserve: Dataset,
     *,
     preset: str = "fast",
-    detector: str = "ct",
+    detector: str | Sequence[str] = "ct",
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -37,20 +35,18 @@ def audit(
     """Which samples of ``train`` plant a backdoor?
 
     ``reserve``: clean samples of the same classes, none of them in ``train``; the answer is only as good as the reserve is clean.
-    ``params`` overrides single settings of the preset. ``canaries`` plants samples with known triggers in the working copy to measure
-    what would have been found (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces ``seed``
-    and ``device``. Raises `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
+    ``detector``: one name or several (``"ct,ss,scan"``); the first decides, and the report shows where the others agree
+    (`tocsin.panel`). ``params`` overrides single settings of the preset, of the first detector or, as ``"ss.oracle"``, of the one
+    that is named. ``canaries`` plants samples with known triggers in the working copy to measure what would have been found
+    (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces ``seed`` and ``device``. Raises
+    `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
     """
     began = time.monotonic()
     runtime = runtime if runtime is not None else Runtime(device=device, seed=seed)
-    if detector not in DETECTORS:
-        raise InputError(f"detector: got {detector!r}{closest(detector, DETECTORS)}, allowed: {', '.join(DETECTORS)}")
-    method = DETECTORS[detector]
-    if train.kind not in method.kinds:
-        raise InputError(f"detector {detector} works on {', '.join(sorted(method.kinds))} data, got {train.kind}")
-    settings = method.preset(preset, **parse_fields(method, params or {}))
+    names = names_of(detector)
+    settings, *others = configured(names, preset, params or {}, train.kind)
     train, reserve, notes = match(train, reserve)
-    working = plant(train, np.random.default_rng([runtime.seed, 0xCA])) if canaries and method.takes_canaries else None
+    working = plant(train, np.random.default_rng([runtime.seed, 0xCA])) if canaries and settings.takes_canaries else None
     findings = settings.inspect(working.dataset if working else train, reserve, runtime, canaries=working.trigger if working else None)
     results = _recovered(working, findings) if working else ()
     return Report(
@@ -58,9 +54,10 @@ def audit(
         reserve=reserve,
         findings=_without_canaries(findings, working) if working else findings,
         canaries=results,
+        panel=hear(others, train, reserve, runtime),
         settings={
             "preset": preset,
-            "detector": detector,
+            "detector": ", ".join(names),
             **({"changed": dict(params)} if params else {}),
             "seed": runtime.seed,
             "device": str(runtime.torch_device()),

@@ -40,7 +40,12 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("tocsin-report"),
     device: options.Device = "auto",
     seed: options.Seed = 0,
-    detector: Annotated[str, typer.Option(help="The method, as `tocsin methods` lists them.")] = "ct",
+    detectors: Annotated[
+        str,
+        typer.Option(
+            "--detectors", "--detector", help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides."
+        ),
+    ] = "ct",
     settings: options.Settings = None,
     canaries: Annotated[
         bool, typer.Option("--canaries/--no-canaries", help="Plant test samples in the working copy to measure what would be found.")
@@ -71,7 +76,7 @@ def command(
             train,
             load(reserve, size=shape, runtime=runtime),
             preset=preset,
-            detector=detector,
+            detector=detectors,
             params=options.pairs(settings),
             canaries=canaries,
             runtime=runtime,
@@ -107,7 +112,7 @@ def _workplace(out: Path, resume: bool) -> Iterator[Path]:
 
 
 def _show(report: Report, page: Path, seconds: float) -> None:
-    from tocsin.report.words import canaries, shown
+    from tocsin.report.words import agreement, canaries, shown
 
     say(report.sentence, style="bold red" if report.flagged.any() else "bold green")
     guilty = sorted((c for c in report.findings.classes if c.flagged), key=lambda c: -c.flagged)
@@ -118,6 +123,8 @@ def _show(report: Report, page: Path, seconds: float) -> None:
             say(f"... and {len(guilty) - _ROWS} more classes")
         if any(c.planted for c in report.canaries):
             say(f"Controls: {canaries(report)}.")
+    if report.panel:
+        table(["detector", "verdict", "flagged", "of these, by the first too"], [list(line) for line in agreement(report)])
     for note in report.notes:
         say(f"Note: {note}")
     say(f"Next: {report.advice[0]}" if report.advice else "")

@@ -60,6 +60,8 @@ class Report:
     notes: tuple[str, ...] = ()
     """Warnings, one sentence each, the data sets' own included."""
     seconds: float = 0.0
+    panel: tuple[Findings, ...] = ()
+    """What further detectors found in the same samples; they have no say in the verdict."""
 
     @property
     def flagged(self) -> np.ndarray:

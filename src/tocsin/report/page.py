@@ -157,6 +157,7 @@ def context(report: Report, folder: Path | None = None) -> dict[str, Any]:
         "narrow": histogram(series, report.findings.threshold, width=380, height=260, bins=44),
         "evidence": evidence(report),
         "canaries": [(c, words.trigger_word(c.trigger), c in weak) for c in report.canaries if c.planted],
+        "agreement": words.agreement(report) if report.panel else [],
         "facts": facts(report),
         "timings": timings(report),
         "commands": words.commands(report, folder),

@@ -13,21 +13,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tocsin.report.cells import to_csv
+from tocsin.stats.calibration import conformal
 
 if TYPE_CHECKING:
     from tocsin.data.dataset import Dataset
+    from tocsin.detectors.base import Findings
     from tocsin.report.model import Report
 
 SCHEMA = "tocsin.findings/1"
 
 
 def findings_csv(report: Report) -> str:
-    """Every sample, most suspicious first: rank, id, label, score, flagged."""
+    """Every sample, most suspicious first: rank, id, label, score, flagged; with a panel also each detector's p-value and flag."""
     rows, train = report.order, report.train
     columns = (report.ranks[rows], train.ids[rows], train.labels[rows], shortest(report.findings.scores[rows]), report.flagged[rows])
     ranks, ids, labels, scores, flagged = (column.tolist() for column in columns)
-    names = [train.classes[k] for k in labels]
-    return to_csv(("rank", "id", "label", "score", "flagged"), zip(ranks, ids, names, scores, flagged, strict=True))
+    header = ["rank", "id", "label", "score", "flagged"]
+    table = [ranks, ids, [train.classes[k] for k in labels], scores, flagged]
+    if report.panel:
+        for found in (report.findings, *report.panel):
+            header += [f"p_{found.detector}", f"flagged_{found.detector}"]
+            table += [shortest(conformal(found.scores, found.control)[rows]).tolist(), found.flagged[rows].tolist()]
+        header.append("votes")
+        table.append(np.sum([found.flagged[rows] for found in (report.findings, *report.panel)], axis=0).tolist())
+    return to_csv(tuple(header), zip(*table, strict=True))
 
 
 def shortest(scores: np.ndarray) -> np.ndarray:
@@ -72,6 +81,7 @@ def findings_dict(report: Report) -> dict[str, Any]:
         "settings": report.settings,
         "classes": [asdict(c) for c in found.classes],
         "canaries": [asdict(c) for c in report.canaries],
+        "panel": [panellist(report, other) for other in report.panel],
         "suspects": [{"id": s.id, "label": s.label, "score": s.score, "rank": s.rank} for s in report.suspects],
         "threshold": found.threshold,
         "evidence": found.evidence,
@@ -81,6 +91,22 @@ def findings_dict(report: Report) -> dict[str, Any]:
     }
     plain: dict[str, Any] = jsonable(content)
     return plain
+
+
+def panellist(report: Report, found: Findings) -> dict[str, Any]:
+    """What one further detector found, beside the leading one."""
+    return {
+        "detector": found.detector,
+        "preset": found.preset,
+        "oracle": found.oracle,
+        "verdict": "found" if found.found else "nothing found",
+        "confidence": found.confidence,
+        "flagged": int(found.flagged.sum()),
+        "flagged_by_both": int((found.flagged & report.flagged).sum()),
+        "classes": [asdict(c) for c in found.classes if c.suspect],
+        "evidence": found.evidence,
+        "timings": found.timings,
+    }
 
 
 def describe(data: Dataset) -> dict[str, Any]:

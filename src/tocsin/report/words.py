@@ -84,6 +84,17 @@ def _pull(report: Report, count: int) -> str:
     return f"; {pull} towards class{'es' if len(names) > 1 else ''} {listed(names)}"
 
 
+def agreement(report: Report) -> list[tuple[str, str, str, str]]:
+    """(detector, verdict, flagged, how many of these the leading detector flags too), the leading one first."""
+    lines = []
+    for found in (report.findings, *report.panel):
+        count, shared = int(found.flagged.sum()), int((found.flagged & report.flagged).sum())
+        name = found.detector + (" (told the truth: oracle)" if found.oracle else "")
+        verdict = "found" if found.found else "nothing found"
+        lines.append((name, verdict, f"{count:,}", f"{shared:,}" + (f" ({percent(shared / count)})" if count else "")))
+    return lines
+
+
 def advice(report: Report) -> tuple[str, ...]:
     """What to do next, the most urgent first, one sentence each."""
     return (*(_act(report) if report.flagged.any() else _rest(report)), *_power(report), *_reserve(report))

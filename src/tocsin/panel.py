@@ -1,0 +1,75 @@
+"""Several detectors on one data set: the first leads, the others are heard, and the report says where they agree.
+
+Ranks are compared as conformal p-values against each detector's own clean control; raw scores of different methods mean nothing
+beside each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tocsin.data.dataset import Dataset
+from tocsin.detectors import DETECTORS
+from tocsin.detectors.base import Detector, Findings
+from tocsin.detectors.passive import PassiveDetector
+from tocsin.errors import InputError
+from tocsin.params import closest, parse_fields
+from tocsin.runtime import Runtime
+
+if TYPE_CHECKING:
+    from tocsin.detectors.victim import Victim
+
+
+def names_of(detector: str | Sequence[str]) -> tuple[str, ...]:
+    """``"ct,ss"`` or ``["ct", "ss"]`` as names. Raises `InputError` that lists every unknown and every repeated one."""
+    names = tuple(word.strip() for word in (detector.split(",") if isinstance(detector, str) else detector))
+    wrong = [f"got {name!r}{closest(name, DETECTORS)}" for name in names if name not in DETECTORS]
+    wrong += [f"{name!r} is named more than once" for name in sorted({name for name in names if names.count(name) > 1})]
+    if wrong or not names:
+        raise InputError(f"detector: {'; '.join(wrong) or 'none is named'}; allowed: {', '.join(DETECTORS)}")
+    return names
+
+
+def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kind: str) -> list[Detector]:
+    """The named detectors with their settings; ``{"ss.oracle": 0.01}`` addresses one of them, a plain name the first.
+
+    A preset that only the leading detector has leaves the others at their default. Raises `InputError`.
+    """
+    unfit = [name for name in names if kind not in DETECTORS[name].kinds]
+    if unfit:
+        kinds = sorted(set.intersection(*(set(DETECTORS[name].kinds) for name in unfit)))
+        raise InputError(f"detector {', '.join(unfit)} works on {', '.join(kinds)} data, got {kind}")
+    given: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, value in params.items():
+        owner, dot, field = key.rpartition(".")
+        if dot and owner not in given:
+            raise InputError(f"setting {key!r}: detector {owner!r} is not among those that run ({', '.join(names)})")
+        given[owner if dot else names[0]][field] = value
+    made = []
+    for name in names:
+        method = DETECTORS[name]
+        changes = parse_fields(method, given[name])
+        try:
+            made.append(method.preset(preset, **changes))
+        except InputError:
+            if name == names[0]:
+                raise
+            made.append(method.preset("fast", **changes))
+    return made
+
+
+def hear(others: Sequence[Detector], train: Dataset, reserve: Dataset, runtime: Runtime) -> tuple[Findings, ...]:
+    """What each further detector finds in the person's own samples. Passive ones share one victim, trained once."""
+    heard: list[Findings] = []
+    victim: Victim | None = None
+    for detector in others:
+        if isinstance(detector, PassiveDetector):
+            if victim is None:
+                from tocsin.detectors.victim import Victim
+
+                victim = Victim.trained(train, reserve, runtime)
+            heard.append(detector.inspect(train, reserve, runtime, victim=victim))
+        else:
+            heard.append(detector.inspect(train, reserve, runtime))
+    return tuple(heard)
