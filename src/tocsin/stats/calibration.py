@@ -1,0 +1,72 @@
+"""What scores mean, going by samples known to be clean: conformal p-values, and exact tests of "more than the reserve has"."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+AT_LEAST = 2.0
+"""Samples of a kind must be this many times as common among the inspected ones as in the reserve to be called an excess: a network
+knows what it was trained on somewhat better than the reserve, and with many samples every small difference is significant."""
+
+
+def conformal(scores: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """(N,) p-values: (1 + how many of the (M,) ``control`` score at least as high) / (M + 1).
+
+    Were a sample clean like the control, its p-value would be at most p with probability p (exactly so without ties). 1 for an empty
+    control. The smallest value there can be is 1 / (M + 1).
+    """
+    ordered = np.sort(np.asarray(control))
+    above = len(ordered) - np.searchsorted(ordered, np.asarray(scores), side="left")
+    return np.asarray((1.0 + above) / (len(ordered) + 1.0))
+
+
+def upper_limit(control: np.ndarray, share: float) -> float:
+    """The score that a new clean sample exceeds with a probability of at most ``share``; infinity where the control is too small."""
+    place = math.ceil((1 - share) * (len(control) + 1) - 1e-9)
+    return float(np.partition(control, place - 1)[place - 1]) if 1 <= place <= len(control) else math.inf
+
+
+def excess(found: np.ndarray, sizes: np.ndarray, control_found: np.ndarray, control_sizes: np.ndarray) -> np.ndarray:
+    """(C,) p-values of Fisher's exact test that ``found`` of ``sizes`` is a larger share than ``control_found`` of ``control_sizes``.
+
+    The chance of so few in the control, were inspected and control samples drawn from one urn. 1 where either side is empty, or the
+    share is not at least `AT_LEAST` times the control's.
+    """
+    from scipy.stats import hypergeom
+
+    found, sizes, control_found, control_sizes = (np.asarray(a, np.int64) for a in (found, sizes, control_found, control_sizes))
+    p = hypergeom.cdf(control_found, sizes + control_sizes, found + control_found, control_sizes)
+    enough = (sizes > 0) & (control_sizes > 0) & (found > 0) & (found * control_sizes >= AT_LEAST * control_found * sizes)
+    return np.where(enough, np.clip(np.nan_to_num(p, nan=1.0), 0.0, 1.0), 1.0)
+
+
+def excess_among(candidates: np.ndarray, counts: np.ndarray, choices: int = 1) -> np.ndarray:
+    """(C,) p-values of `excess` for the ``candidates`` (C,) bool, times their number; 1 for the other classes.
+
+    ``counts`` (4, C): found, sizes, control found, control sizes. ``choices``: how many groups of a class were to choose from by their
+    reserve samples. Clean data then give any p-value below p with a probability of at most p.
+    """
+    p = np.minimum(1.0, choices * np.count_nonzero(candidates) * excess(*counts))
+    return np.where(candidates, p, 1.0)
+
+
+def tail_excess(
+    scores: np.ndarray, labels: np.ndarray, control: np.ndarray, control_labels: np.ndarray, classes: int, share: float
+) -> tuple[float, np.ndarray]:
+    """(limit, p-values (C,)): which classes have more samples above the limit than the reserve has?
+
+    ``scores`` (N,) and ``control`` (M,) are comparable across classes; a ``share`` of the control lies above the limit. Two tests must
+    both speak, and the p-value is the larger: against the whole reserve, times the number of classes; and against the reserve samples
+    of the class itself, which answers for a class that has a heavy tail by nature.
+    """
+    limit = min(upper_limit(control, share), float(control.max(initial=-np.inf)))
+    if not len(control):
+        return math.inf, np.ones(classes)
+    sizes, control_sizes = np.bincount(labels, minlength=classes), np.bincount(control_labels, minlength=classes)
+    found = np.bincount(labels[scores > limit], minlength=classes)
+    control_found = np.bincount(control_labels[control > limit], minlength=classes)
+    everywhere = excess(found, sizes, np.full(classes, control_found.sum()), np.full(classes, len(control)))
+    own = excess(found, sizes, control_found, control_sizes)
+    return limit, np.maximum(np.minimum(1.0, everywhere * max(1, np.count_nonzero(sizes))), own)
