@@ -71,7 +71,8 @@ class Beatrix(FeatureDetector):
             beyond = deviation > limit
             counts[:, k] = beyond[:n].sum(), n, beyond[n:].sum(), len(beyond) - n
             outlier[group.rows] = beyond[:n]
-            scores.put(group, deviation / limit if 0 < limit < math.inf else deviation)
+            # In units of the limit; where no clean sample leaves the bounds at all, whatever leaves them counts for more than 1.
+            scores.put(group, deviation / limit if limit > 0 else np.where(beyond, 1 + deviation, 0.0))
             outliers, others = _thinned(group.x[:n], beyond[:n]), _thinned(group.x[:n], ~beyond[:n])
             weight = len(outliers) * len(others) / (len(outliers) + len(others)) if self.distance == "test" else 1.0
             scores.statistic[k] = weight * kernel_mmd(outliers, others)

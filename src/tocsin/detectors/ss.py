@@ -66,7 +66,7 @@ def spectral_scores(x: np.ndarray) -> tuple[np.ndarray, float]:
     values, directions = principal(x, 1)
     if not len(values):
         return np.zeros(len(x)), 0.0
-    total = float(np.einsum("nf,nf->", x, x, dtype=np.float64, casting="same_kind"))
+    total = float(np.einsum("nf,nf->n", x, x).sum(dtype=np.float64))
     return np.square(x @ directions[:, 0].astype(x.dtype), dtype=np.float64), float(values[0]) / total
 
 
