@@ -26,6 +26,16 @@ def test_index_is_one_sided_and_leaves_missing_classes_out():
     assert index[7] == 0
 
 
+def test_index_where_most_classes_are_equal():
+    index = mad_index(np.array([0, 0, 0, 0, 3.0, 100.0]))
+    assert (index[4:] > 7.39).all()
+    assert np.isfinite(index).all()
+    assert not index[:4].any()
+    assert np.abs(mad_index(5 + 1e-15 * np.arange(6.0))).max() < 1e-6
+    assert not mad_index(np.zeros(4)).any()
+    assert not mad_index(np.full(3, np.nan)).any()
+
+
 @pytest.mark.parametrize("degrees", [1, 5, 64])
 def test_scores_of_any_dimension_compare(degrees):
     squares = chi2.ppf((np.arange(5000) + 0.5) / 5000, degrees)

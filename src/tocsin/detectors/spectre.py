@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _GRID = (1, 4, 9, 16, 25, 36, 49, 64)
 _FACTOR = 1.5
 _MOST = 0.33
+_ASSUMED = 0.1
 _SMALL_CLASS, _MOST_OF_SMALL = 500, 0.1
 _LEAST_ROWS = 8
 COVARIANCES = {"trimmed": trimmed, "filtered": filtered}
@@ -41,7 +42,8 @@ class Spectre(FeatureDetector):
 
     oracle: float | None = None
     """Poison rate as a share of the whole set, if you know it: the paper's rule then flags 1.5 times as many in each class that
-    scores above the median class. 0 stands for not knowing it. With it the figures are upper bounds."""
+    scores above the median class. 0 stands for a tenth of each class, as in the published comparison. With it the figures are upper
+    bounds."""
     budget: float = 0.25
     """Share of a class that may be poison, where there is no oracle: the robust covariance leaves out twice as many, so that 0.25 has
     it see half of a class."""
@@ -77,10 +79,11 @@ class Spectre(FeatureDetector):
 
     def budgets(self, sizes: np.ndarray) -> np.ndarray:
         """(C,) how many samples of each class may be poison: all of the set's poison if known, else a share; with the published bounds."""
-        if not self.oracle and self.decision == "reserve":
+        if self.oracle is None and self.decision == "reserve":
             return self.budget * sizes
         most = np.where(sizes < _SMALL_CLASS, _MOST_OF_SMALL, _MOST) * sizes
-        wanted = self.oracle * sizes.sum() if self.oracle else self.budget * sizes
+        assumed = (self.budget if self.oracle is None else _ASSUMED) * sizes
+        wanted = self.oracle * sizes.sum() if self.oracle else assumed
         return np.asarray(np.minimum(wanted, most))
 
 

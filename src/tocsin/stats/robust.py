@@ -29,13 +29,17 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def mad_index(values: np.ndarray) -> np.ndarray:
-    """(C,) anomaly index of each class's statistic: how far *above* the median, in units of `spread`. NaN: no statistic, index 0.
+    """(C,) anomaly index of each class's statistic: how far *above* the median, in MADs as standard deviations. NaN: none, index 0.
 
-    The published indices take the absolute distance; a class whose statistic is unusually low is no target.
+    The published indices take the absolute distance; a class whose statistic is unusually low is no target. Where more than half of the
+    classes have the same statistic any other stands out: the unit is then a millionth of the largest.
     """
     out = np.zeros(len(values))
     known = ~np.isnan(values)
-    out[known] = robust_z(values[known])
+    away = values[known] - np.median(values[known]) if known.any() else np.empty(0)
+    unit = max(MAD_TO_SD * float(np.median(np.abs(away))), 1e-6 * float(np.abs(values[known]).max())) if known.any() else 0.0
+    if unit > 0:
+        out[known] = away / unit
     return out
 
 
