@@ -36,9 +36,11 @@ def planted(
     away: float = 12.0,
     target: int = 3,
     offset: float = 0.0,
+    rectified: bool = False,
 ) -> Planted:
     """Gaussian classes of one covariance, its standard deviations from 0.5 to 1.5. ``share`` of class ``target`` is planted: another
-    Gaussian, ``away`` standard deviations off in a random direction. All features are moved by ``offset``. Rows are shuffled.
+    Gaussian, ``away`` standard deviations off in a random direction. All features are moved by ``offset``. ``rectified``: negative
+    features become 0, as behind a ReLU. Rows are shuffled.
     """
     world = np.random.default_rng(4711)
     means = 3 * world.standard_normal((classes, width)) + offset
@@ -56,6 +58,8 @@ def planted(
     poison = np.zeros(len(labels), bool)
     poison[np.flatnonzero(labels == target)[: round(share * each)]] = True
     features[poison] += scale * direction
+    if rectified:
+        features, reserve_features = np.maximum(features, 0), np.maximum(reserve_features, 0)
     return Planted(features.astype(np.float32), labels, reserve_features.astype(np.float32), reserve_labels, poison, classes)
 
 

@@ -25,7 +25,8 @@ from tocsin.stats.within_between import WithinBetween, within_between
 if TYPE_CHECKING:
     from tocsin.detectors.victim import Victim
 
-_AXES = 8
+_AXES = 16
+_STARTS = 8
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Scan(FeatureDetector):
     """SCAn: flags the second group of a class that two means explain much better than one."""
 
     name: ClassVar[str] = "scan"
-    paper: ClassVar[Mapping[str, Any]] = {"limit": math.e, "null_mean": "shipped"}
+    paper: ClassVar[Mapping[str, Any]] = {"null_mean": "shipped"}
 
-    limit: float = math.e**2
-    """A class stands out if its statistic lies this many robust deviations above the median class (e^2 in SCAn's paper, e in the
-    published comparison)."""
+    limit: float = math.e
+    """A class stands out if its statistic lies this many robust deviations above the median class: e as in the published comparison;
+    e^2 in SCAn's own paper, which has no other test."""
     null_mean: Literal["posterior", "shipped"] = "posterior"
     """The one mean of a class: what the model says it is, or what the official code computes (much too near to the overall mean)."""
 
@@ -92,7 +93,7 @@ def best_split(x: np.ndarray, clean: WithinBetween) -> Split:
     whitened = clean.into.T @ scatter(x) @ clean.into
     _, directions = leading(whitened, min(_AXES, len(whitened)))
     axes = x @ (clean.into @ directions).astype(x.dtype)
-    return two_means(x, axes, clean.metric)
+    return two_means(x, axes, clean.metric, starts=_STARTS)
 
 
 def fewer_reserved(second_reserve: np.ndarray, second: np.ndarray) -> bool:

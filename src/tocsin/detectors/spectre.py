@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from tocsin.detectors.feature import Answer, FeatureDetector, Readings, Scores, checked_share
-from tocsin.detectors.ss import top_of_each
+from tocsin.detectors.ss import single, top_of_each
 from tocsin.stats.calibration import tail_excess
 from tocsin.stats.principal import centre, principal
 from tocsin.stats.robust import comparable
@@ -65,12 +65,12 @@ class Spectre(FeatureDetector):
             k = group.index
             values, dimensions[k], scores.statistic[k] = spectre_scores(group.x, float(budgets[k]), self.covariance)
             scores.put(group, comparable(values))
-        limit, p = tail_excess(scores.inspected, data.labels, scores.control, data.reserve_labels, data.classes, self.share)
+        limits, p = tail_excess(scores.inspected, data.labels, scores.control, data.reserve_labels, data.classes, self.share)
         evidence = {"dimensions": dict(zip(data.names, dimensions.tolist(), strict=True))}
         if self.oracle is None and self.decision == "reserve":
             suspects = p <= self.alpha
-            flagged = (scores.inspected > limit) & suspects[data.labels]
-            return Answer(scores, flagged, p, suspects, limit if suspects.any() else None, evidence=evidence)
+            flagged = (scores.inspected > limits[data.labels]) & suspects[data.labels]
+            return Answer(scores, flagged, p, suspects, single(limits[suspects]), evidence=evidence)
         known = ~np.isnan(scores.statistic)
         suspects = known & (np.nan_to_num(scores.statistic) > np.median(scores.statistic[known]))
         numbers = np.round(_FACTOR * budgets).astype(np.int64)

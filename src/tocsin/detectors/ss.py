@@ -47,11 +47,11 @@ class SpectralSignatures(FeatureDetector):
             squares, share = spectral_scores(group.x)
             scores.put(group, comparable(squares))
             scores.statistic[group.index] = share
-        limit, p = tail_excess(scores.inspected, data.labels, scores.control, data.reserve_labels, data.classes, self.share)
+        limits, p = tail_excess(scores.inspected, data.labels, scores.control, data.reserve_labels, data.classes, self.share)
         suspects = p <= self.alpha
         if self.oracle is None and self.decision == "reserve":
-            flagged = (scores.inspected > limit) & suspects[data.labels]
-            return Answer(scores, flagged, p, suspects, limit if suspects.any() else None)
+            flagged = (scores.inspected > limits[data.labels]) & suspects[data.labels]
+            return Answer(scores, flagged, p, suspects, single(limits[suspects]))
         number = math.floor(_FACTOR * (self.oracle or _ASSUMED_RATE) * len(data.labels) + 1e-6)
         flagged = top_of_each(scores.inspected, data.labels, data.classes, number, 0.5)
         return Answer(scores, flagged, p, suspects, oracle=self.oracle is not None, evidence={"flagged a class": number})
@@ -68,6 +68,11 @@ def spectral_scores(x: np.ndarray) -> tuple[np.ndarray, float]:
         return np.zeros(len(x)), 0.0
     total = float(np.einsum("nf,nf->n", x, x).sum(dtype=np.float64))
     return np.square(x @ directions[:, 0].astype(x.dtype), dtype=np.float64), float(values[0]) / total
+
+
+def single(limits: np.ndarray) -> float | None:
+    """The one limit of the suspect classes; None where there is none, or more than one."""
+    return float(limits[0]) if len(limits) and (limits == limits[0]).all() else None
 
 
 def top_of_each(scores: np.ndarray, labels: np.ndarray, classes: int, number: int | np.ndarray, most: float) -> np.ndarray:

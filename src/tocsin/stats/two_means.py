@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_STARTS = 3
 _MOST_STEPS = 100
 
 
@@ -42,15 +41,15 @@ def cut(values: np.ndarray) -> tuple[float, float]:
     return float((order[best] + order[best + 1]) / 2 + values.mean(dtype=np.float64)), float(gains[best])
 
 
-def two_means(x: np.ndarray, axes: np.ndarray, metric: np.ndarray | None = None) -> Split:
+def two_means(x: np.ndarray, axes: np.ndarray, metric: np.ndarray | None = None, starts: int = 3) -> Split:
     """The best of the 2-means solutions reached from the exact splits along the columns of ``axes`` (n, s), for (n, F) float ``x``.
 
-    Distances are (a - b)' metric (a - b), ``metric`` (F, F) symmetric; None: Euclidean. The three best columns are tried. No chance
-    is involved.
+    Distances are (a - b)' metric (a - b), ``metric`` (F, F) symmetric; None: Euclidean. The ``starts`` best columns are tried. No
+    chance is involved.
     """
     n = len(x)
     cuts = [cut(axes[:, j]) for j in range(axes.shape[1])]
-    order = sorted(range(len(cuts)), key=lambda j: -cuts[j][1])[:_STARTS]
+    order = sorted(range(len(cuts)), key=lambda j: -cuts[j][1])[:starts]
     total = np.ones(n, x.dtype) @ x if n else np.zeros(x.shape[1])
     middle = np.asarray(total, np.float64) / max(1, n)
     best = Split(np.zeros(n, bool), np.stack([middle, middle]), np.zeros(x.shape[1]), 0.0)
