@@ -54,19 +54,27 @@ def excess_among(candidates: np.ndarray, counts: np.ndarray, choices: int = 1) -
 
 def tail_excess(
     scores: np.ndarray, labels: np.ndarray, control: np.ndarray, control_labels: np.ndarray, classes: int, share: float
-) -> tuple[float, np.ndarray]:
-    """(limit, p-values (C,)): which classes have more samples above the limit than the reserve has?
+) -> tuple[np.ndarray, np.ndarray]:
+    """(limits (C,), p-values (C,)): which classes have more samples above their limit than the reserve has?
 
-    ``scores`` (N,) and ``control`` (M,) are comparable across classes; a ``share`` of the control lies above the limit. Two tests must
-    both speak, and the p-value is the larger: against the whole reserve, times the number of classes; and against the reserve samples
-    of the class itself, which answers for a class that has a heavy tail by nature.
+    ``scores`` (N,) and ``control`` (M,) are about comparable across classes. There are two ways to find out, and the better one counts,
+    times two. Together with the other classes: the limit is what a ``share`` of the whole control exceeds; the class must have more
+    samples above it than the whole control has (times the number of classes) and than its own control has. Or alone, which is for a
+    class whose tail is unlike the others': the limit is the highest score of its own control (times the number of classes).
     """
-    limit = min(upper_limit(control, share), float(control.max(initial=-np.inf)))
-    if not len(control):
-        return math.inf, np.ones(classes)
     sizes, control_sizes = np.bincount(labels, minlength=classes), np.bincount(control_labels, minlength=classes)
-    found = np.bincount(labels[scores > limit], minlength=classes)
-    control_found = np.bincount(control_labels[control > limit], minlength=classes)
+    present = max(1, np.count_nonzero(sizes))
+
+    def above(limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = np.bincount(labels[scores > limits[labels]], minlength=classes)
+        return found, np.bincount(control_labels[control > limits[control_labels]], minlength=classes)
+
+    common = np.full(classes, min(upper_limit(control, share), float(control.max(initial=-np.inf))))
+    found, control_found = above(common)
     everywhere = excess(found, sizes, np.full(classes, control_found.sum()), np.full(classes, len(control)))
-    own = excess(found, sizes, control_found, control_sizes)
-    return limit, np.maximum(np.minimum(1.0, everywhere * max(1, np.count_nonzero(sizes))), own)
+    together = np.maximum(np.minimum(1.0, everywhere * present), excess(found, sizes, control_found, control_sizes))
+    highest = np.full(classes, -np.inf)
+    np.maximum.at(highest, control_labels, control)
+    found, control_found = above(highest)
+    alone = present * excess(found, sizes, control_found, control_sizes)
+    return np.where(together <= alone, common, highest), np.minimum(1.0, 2 * np.minimum(together, alone))
