@@ -59,7 +59,7 @@ def linear_victim(train: Dataset, reserve: Dataset, seed: int = 0, scale: float 
 @cache
 def trained(rate: float) -> tuple[Victim, np.ndarray]:
     """A small network trained on digits, of which the share ``rate`` carries a patch and the label 2; and the planted rows (N,) bool."""
-    train, reserve, _ = digits(101, 1200, 700, 10)
+    train, reserve, _ = digits(101, 1000, 600, 10)
     planted = np.zeros(len(train), bool)
     if rate:
         poisoned = poison(train, build("badnet", rate=rate, target=2), 5)
@@ -68,5 +68,5 @@ def trained(rate: float) -> tuple[Victim, np.ndarray]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = SmallResNet(1, 10, width=12)
-    fit(network, train.inputs, train.labels, kind, FitSettings(epochs=6), runtime)
+    fit(network, train.inputs, train.labels, kind, FitSettings(epochs=5), runtime)
     return Victim(train, reserve, network, kind, runtime), planted

@@ -16,7 +16,7 @@ from tocsin.errors import InputError
 from tocsin.networks.spectrum import Spectrum, SpectrumNet
 from tocsin.runtime import Runtime
 
-SMALL = Frequency(width=8, draws=4, steps=30)
+SMALL = Frequency(width=6, draws=3, steps=20, batch=32)
 TINY = Frequency(width=2, draws=1, steps=2)
 
 
@@ -141,7 +141,7 @@ def test_no_network_scores_a_reserve_sample_that_it_was_trained_on(monkeypatch: 
 
 
 def test_a_patch_is_found_in_its_class_alone_and_clean_data_are_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    victim, planted = trained(0.05)
+    victim, planted = trained(0.06)
     monkeypatch.setattr(Victim, "trained", None)  # no model is read, so none may be trained
     stages: list[tuple[str, float]] = []
     runtime = replace(victim.runtime, progress=lambda stage, done: stages.append((stage, done)))

@@ -129,33 +129,33 @@ def test_the_parts_of_the_reserve_do_different_work(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_patch_is_found_in_its_class_alone_and_clean_data_are_not_blamed() -> None:
-    victim, planted = trained(0.05)
+    victim, planted = trained(0.06)
     stages: list[tuple[str, float]] = []
     victim = replace(victim, runtime=replace(victim.runtime, progress=lambda stage, done: stages.append((stage, done))))
-    found = SentiNet(images=12).judge(victim)
+    found = SentiNet(images=8).judge(victim)
     assert [c.index for c in found.classes if c.suspect] == [2]
     assert found.flagged[planted].mean() > 0.7
     assert found.flagged[~planted].mean() < 0.03
     assert stages[-1] == ("SentiNet: pasting", 1.0)
     assert not found.oracle
-    clean = SentiNet(images=12).judge(trained(0.0)[0])
+    clean = SentiNet(images=8).judge(trained(0.0)[0])
     assert not clean.found
     assert clean.confidence <= 0.5
 
 
 def test_the_oracles_set_the_cut_and_the_region() -> None:
-    victim, planted = trained(0.05)
+    victim, planted = trained(0.06)
     rows = np.concatenate([np.flatnonzero(planted)[:20], np.flatnonzero(~planted)[:180]])
-    victim, planted = replace(victim, train=victim.train[rows]), planted[rows]
+    victim, planted = replace(victim, train=victim.train[rows], reserve=victim.reserve[:100]), planted[rows]
     known = tuple(np.flatnonzero(~planted).tolist())
-    told = SentiNet.preset("paper", images=8, fit=60, oracle=known)
+    told = SentiNet.preset("paper", images=8, fit=50, oracle=known)
     found = told.judge(victim)
     assert found.oracle
     assert found.flagged[~planted].mean() == pytest.approx(0.05, abs=0.006)
-    shown = SentiNet.preset("paper", images=8, fit=60, oracle=known, oracle_box=(12, 12, 4, 4)).judge(victim)
+    shown = SentiNet.preset("paper", images=8, fit=50, oracle=known, oracle_box=(12, 12, 4, 4)).judge(victim)
     np.testing.assert_array_equal(shown.scores[~planted], found.scores[~planted])
     assert not np.array_equal(shown.scores[planted], found.scores[planted])
-    nothing = SentiNet.preset("paper", images=8, fit=60, oracle=known, oracle_box=(0, 0, 1, 1)).judge(victim)
+    nothing = SentiNet.preset("paper", images=8, fit=50, oracle=known, oracle_box=(0, 0, 1, 1)).judge(victim)
     assert nothing.scores[planted].mean() < shown.scores[planted].mean()
 
 

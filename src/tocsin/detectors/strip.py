@@ -74,13 +74,15 @@ def entropies(victim: Victim, inputs: np.ndarray, overlays: np.ndarray, weight: 
     together = max(1, EVAL_BATCH // len(overlays))
     with torch.inference_mode(), evaluating(victim.network, device):
         above = weight * flat(overlays)
+        mixed = torch.empty(together, *above.shape, device=device)
         for start in range(0, len(inputs), EVAL_BATCH):
             block = flat(inputs[start : start + EVAL_BATCH])
             for first in range(0, len(block), together):
-                mixed = block[first : first + together, None] + above
-                x = mixed.view(-1, height, width, channels).permute(0, 3, 1, 2)
+                below = block[first : first + together, None]
+                x = torch.add(below, above, out=mixed[: len(below)]).view(-1, height, width, channels).permute(0, 3, 1, 2)
                 logs = F.log_softmax(victim.network(x).float(), dim=1)
                 entropy = -(logs.exp() * logs).sum(1)
-                out[start + first : start + first + len(mixed)] = entropy.view(len(mixed), -1).mean(1)
-                victim.runtime.progress(stage, (start + first + len(mixed)) / len(inputs))
+                rows = slice(start + first, start + first + len(below))
+                out[rows] = entropy.view(len(below), -1).mean(1)
+                victim.runtime.progress(stage, rows.stop / len(inputs))
     return out.cpu().numpy()
