@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tocsin.errors import InputError
@@ -18,7 +18,8 @@ from tocsin.kinds.image import ImageKind
 from tocsin.networks.base import Classifier
 from tocsin.runtime import Runtime
 
-_EVAL_BATCH = 512
+EVAL_BATCH = 512
+"""Samples a forward pass without gradients."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,19 @@ def deterministic(device: torch.device) -> Iterator[None]:
     """cuDNN restricted to its reproducible kernels for the time of the block; the CPU's are reproducible as they are."""
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False) if device.type == "cuda" else nullcontext():
         yield
+
+
+@contextmanager
+def evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """``network`` on the device in eval mode, in mixed precision where that is faster; its mode is put back after the block."""
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    was_training = network.training
+    network.eval()
+    try:
+        with autocast(device), deterministic(device):
+            yield
+    finally:
+        network.train(was_training)
 
 
 def gatherer(inputs: np.ndarray, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -153,16 +167,12 @@ def _forward(
     network: Classifier, function: Callable[[Tensor], Tensor], inputs: np.ndarray, kind: ImageKind, runtime: Runtime, stage: str
 ) -> np.ndarray:
     n, device = len(inputs), runtime.torch_device()
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    was_training = network.training
-    network.eval()
     parts: list[Tensor] = []
-    with torch.inference_mode(), autocast(device), deterministic(device):
-        for start in range(0, n, _EVAL_BATCH):
-            raw = torch.from_numpy(np.array(inputs[start : start + _EVAL_BATCH])).to(device)
+    with torch.inference_mode(), evaluating(network, device):
+        for start in range(0, n, EVAL_BATCH):
+            raw = torch.from_numpy(np.array(inputs[start : start + EVAL_BATCH])).to(device)
             parts.append(function(kind.to_tensor(raw)).float())
-            runtime.progress(stage, min(1.0, (start + _EVAL_BATCH) / n))
-    network.train(was_training)
+            runtime.progress(stage, min(1.0, (start + EVAL_BATCH) / n))
     if not parts:
         return np.empty((0, network.head.out_features if function is network else network.head.in_features), np.float32)
     return torch.cat(parts).cpu().numpy()

@@ -1,4 +1,4 @@
-"""The detectors, one file each. To add one: its file and a line in `DETECTORS`."""
+"""The detectors, one file each. To add one: its file and a line in `_DETECTORS`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from tocsin.detectors.ac import ActivationClustering
 from tocsin.detectors.base import ClassEvidence, Detector, Findings
 from tocsin.detectors.beatrix import Beatrix
 from tocsin.detectors.ct import ConfusionTraining
+from tocsin.detectors.frequency import Frequency
 from tocsin.detectors.scan import Scan
+from tocsin.detectors.sentinet import SentiNet
 from tocsin.detectors.spectre import Spectre
 from tocsin.detectors.ss import SpectralSignatures
+from tocsin.detectors.strip import Strip
 
-DETECTORS: dict[str, type[Detector]] = {
-    cls.name: cls
-    for cls in (
-        ConfusionTraining,
-        SpectralSignatures,
-        ActivationClustering,
-        Scan,
-        Spectre,
-        Beatrix,
-    )
-}
+_DETECTORS: tuple[type[Detector], ...] = (
+    ConfusionTraining,
+    SpectralSignatures,
+    ActivationClustering,
+    Scan,
+    Spectre,
+    Beatrix,
+    Strip,
+    SentiNet,
+    Frequency,
+)
+
+DETECTORS: dict[str, type[Detector]] = {cls.name: cls for cls in _DETECTORS}
 """Name -> class."""
 
 __all__ = [
@@ -31,7 +36,10 @@ __all__ = [
     "ConfusionTraining",
     "Detector",
     "Findings",
+    "Frequency",
     "Scan",
+    "SentiNet",
     "SpectralSignatures",
     "Spectre",
+    "Strip",
 ]

@@ -37,6 +37,13 @@ class Victim:
         fit(model, train.inputs, train.labels, kind, settings or FitSettings(), runtime, stage="training the victim")
         return cls(train, reserve, model, kind, runtime)
 
+    @classmethod
+    def untrained(cls, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
+        """For methods that read no network: the data with one that has only its first weights."""
+        return cls(
+            train, reserve, build_network("small", train.inputs.shape[-1], len(train.classes), runtime.seed), ImageKind.of(train), runtime
+        )
+
     @cached_property
     def features(self) -> np.ndarray:
         """(N, F) float32 penultimate features of the inspected samples."""

@@ -46,9 +46,11 @@ class ResNet18(Classifier):
         self.body = nn.Sequential(*blocks)
         self.head = nn.Linear(inner, classes)
 
-    def features(self, x: Tensor) -> Tensor:
-        pooled: Tensor = self.body(self.stem(x)).mean(dim=(2, 3))
-        return pooled
+    def stages(self) -> tuple[nn.Module, ...]:
+        return self.stem, *self.body
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return maps.mean(dim=(2, 3))
 
 
 class PooledConv(nn.Module):
@@ -80,6 +82,8 @@ class SmallResNet(Classifier):
         )
         self.head = nn.Linear(4 * width, classes)
 
-    def features(self, x: Tensor) -> Tensor:
-        pooled: Tensor = self.body(x).amax(dim=(2, 3))
-        return pooled
+    def stages(self) -> tuple[nn.Module, ...]:
+        return tuple(self.body)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return maps.amax(dim=(2, 3))
