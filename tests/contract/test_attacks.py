@@ -25,17 +25,22 @@ class Row:
     planted: int
     covers: int = 0
     relabels: bool = True
-    """Planted samples get the target as label (else: they had it before)."""
+    """Planted samples get the goal as label (else: they had it before)."""
+    one_target: bool = True
+    """All triggered samples go to one class, whose own samples are no victims (else: each class has a goal, and all are victims)."""
 
 
 TABLE = {
     "none": Row({}, 0),
     "badnet": Row({"rate": 0.02}, 20),
+    "badnet-all-to-all": Row({"rate": 0.02}, 20, one_target=False),
     "blend": Row({"rate": 0.02}, 20),
     "trojan": Row({"rate": 0.02}, 20),
     "sig": Row({"rate": 0.02}, 20, relabels=False),
     "tact": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
+    "wanet": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
     "adap-blend": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
+    "adap-patch": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
 }
 names = pytest.mark.parametrize("name", list(ATTACKS))
 planting = pytest.mark.parametrize("name", [name for name in ATTACKS if name != "none"])
@@ -57,17 +62,19 @@ def test_every_attack_has_a_row() -> None:
 
 @names
 def test_counts_order_and_labels(name: str) -> None:
-    data, row, attack = pictures(), TABLE[name], of(name)
-    result = poison(data, attack)
+    data, row = pictures(), TABLE[name]
+    result = poison(data, of(name))
     assert (len(result.planted), len(result.covers)) == (row.planted, row.covers)
     for rows in (result.planted, result.covers):
         assert rows.dtype == np.int64
         assert (np.diff(rows) > 0).all()
     touched = np.concatenate([result.planted, result.covers])
     assert len(np.unique(touched)) == len(touched)
-    assert (result.dataset.labels[result.planted] == attack.target).all()
+    goal = result.attack.goal(data.labels[result.planted])
+    np.testing.assert_array_equal(result.dataset.labels[result.planted], goal)
+    assert (goal == result.attack.target).all() == (row.one_target or not row.planted)
     if not row.relabels:
-        assert (data.labels[result.planted] == attack.target).all()
+        np.testing.assert_array_equal(data.labels[result.planted], goal)
     others = np.setdiff1d(np.arange(len(data)), result.planted)
     np.testing.assert_array_equal(result.dataset.labels[others], data.labels[others])
 
@@ -113,21 +120,25 @@ def test_another_seed_plants_elsewhere(name: str) -> None:
 
 @names
 def test_recipe_survives_json_and_gives_the_attack_back(name: str) -> None:
-    recipe = json.loads(json.dumps(poison(pictures(), of(name), seed=7).recipe))
+    result = poison(pictures(), of(name), seed=7)
+    recipe = json.loads(json.dumps(result.recipe))
     assert recipe["attack"] == name
     assert recipe["seed"] == 7
     assert "tocsin" in recipe
-    assert attack_of(recipe) == of(name)
+    assert attack_of(recipe) == result.attack
 
 
 @names
-def test_victims_leave_the_target_class_out(name: str) -> None:
-    attack = of(name)
+def test_no_victim_is_in_the_class_its_trigger_leads_to(name: str) -> None:
+    attack = poison(pictures(), of(name)).attack
     labels = np.arange(10)
-    victims = attack.victims(labels)
+    victims, goal = attack.victims(labels), attack.goal(labels)
     assert victims.dtype == bool
-    assert not victims[attack.target]
+    assert goal.dtype == np.int64
+    assert set(goal) <= set(labels)
     assert victims.any()
+    assert (goal[victims] != labels[victims]).all()
+    assert len(set(goal)) == (1 if TABLE[name].one_target else 10)
 
 
 @planting
@@ -158,7 +169,7 @@ def test_data_it_cannot_work_on_is_refused(name: str) -> None:
     if name == "none":
         return  # changes nothing, so there is nothing it could not do
     data = pictures(100)
-    with pytest.raises(InputError, match="target: got class 10, the data set has 10 classes"):
+    with pytest.raises(InputError, match=r"target: got class 10, the (data set has 10 classes|attack '.*' sends each)"):
         build(name, **TABLE[name].params, target=10).poison(data, rng)
     with pytest.raises(InputError, match="inputs"):
         attack.poison(Dataset.of_arrays(data.inputs.astype(np.float32), data.labels), rng)

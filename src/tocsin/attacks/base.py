@@ -22,6 +22,8 @@ class Poisoned:
     """(Q,) int64 rows that carry the trigger and their true label (count as clean in FPR)."""
     recipe: dict[str, Any]
     """JSON-able: attack name, its fields, seed."""
+    attack: Attack
+    """The attack as it was carried out: with what it took or learned from the data. Its trigger is the one that was planted."""
 
 
 class Attack(ABC):
