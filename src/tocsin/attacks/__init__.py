@@ -6,6 +6,10 @@ from tocsin.attacks.badnet import BadNet
 from tocsin.attacks.badnet_all_to_all import BadNetAllToAll
 from tocsin.attacks.base import Attack, Poisoned
 from tocsin.attacks.blend import Blend
+from tocsin.attacks.cl import LabelConsistent
+from tocsin.attacks.dynamic import Dynamic
+from tocsin.attacks.issba import Issba
+from tocsin.attacks.narcissus import Narcissus
 from tocsin.attacks.none import NoAttack
 from tocsin.attacks.sig import Sig
 from tocsin.attacks.tact import TaCT
@@ -19,7 +23,11 @@ _ATTACKS: tuple[type[Attack], ...] = (
     Blend,
     Trojan,
     Sig,
+    LabelConsistent,
+    Narcissus,
     TaCT,
+    Dynamic,
+    Issba,
     WaNet,
     AdapBlend,
     AdapPatch,
@@ -36,6 +44,10 @@ __all__ = [
     "BadNet",
     "BadNetAllToAll",
     "Blend",
+    "Dynamic",
+    "Issba",
+    "LabelConsistent",
+    "Narcissus",
     "NoAttack",
     "Poisoned",
     "Sig",

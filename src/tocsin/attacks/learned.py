@@ -91,7 +91,9 @@ class LearnedAttack(Attack):
 
     def picture_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the pictures it learned on. Raises `InputError` when nothing was learned yet."""
-        height, width, channels = self.part("shape", (3,)).tolist()
+        height, width, channels = (int(side) for side in self.part("shape", (3,)))
+        if min(height, width) < 1 or max(height, width) >= 2**16 or channels not in (1, 3):
+            raise InputError(f"attack {self.name}: learned on pictures of {(height, width, channels)}, which cannot be")
         return height, width, channels
 
     def check_inputs(self, inputs: np.ndarray) -> None:

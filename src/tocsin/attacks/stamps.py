@@ -27,6 +27,13 @@ def check_share(name: str, value: float, *, zero: bool = False) -> None:
         raise InputError(f"{name}: got {value}, allowed is a share {'from' if zero else 'above'} 0 up to 1{hint}")
 
 
+def check_positive(attack: Attack, *names: str) -> None:
+    """Raises `InputError` for the first of the fields ``names`` that is not above 0 and finite."""
+    for name in names:
+        if not 0 < getattr(attack, name) < float("inf"):
+            raise InputError(f"{name}: got {getattr(attack, name)}, allowed is any number above 0")
+
+
 def check_dataset(attack: Attack, dataset: Dataset) -> None:
     """Raises `InputError` when the attack cannot work on this kind, shape or set of classes."""
     if dataset.kind not in attack.kinds:
