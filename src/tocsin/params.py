@@ -5,14 +5,22 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from tocsin.errors import InputError
 
+HIDDEN = {"setting": False}
+"""``field(metadata=HIDDEN)``: a field of a method that is no setting (what it learned, where it runs)."""
+
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def settings_of(cls: type) -> list[Field[Any]]:
+    """The fields of the dataclass ``cls`` that a person sets."""
+    return [f for f in fields(cls) if f.init and f.metadata.get("setting", True)]
 
 
 def closest(word: str, allowed: Iterable[str]) -> str:
@@ -28,7 +36,7 @@ def parse_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     a list). Raises one `InputError` that lists every unknown name and every value of the wrong type.
     """
     hints = get_type_hints(cls)
-    names = [f.name for f in fields(cls) if f.init]
+    names = [f.name for f in settings_of(cls)]
     parsed: dict[str, Any] = {}
     mistakes: list[str] = []
     for key, value in values.items():

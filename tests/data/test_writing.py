@@ -36,6 +36,7 @@ class Poisoned:
     planted: np.ndarray
     covers: np.ndarray
     recipe: dict[str, Any] = field(default_factory=lambda: {"attack": "badnet", "seed": 3})
+    learned: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def poisoned(data: Dataset, planted: list[int], covers: list[int], target: int) -> Poisoned:

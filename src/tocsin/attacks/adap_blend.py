@@ -65,19 +65,18 @@ class AdapBlend(Attack):
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
         stamps.check_dataset(self, dataset)
-        n, height, width = dataset.inputs.shape[:3]
+        height, width = dataset.inputs.shape[1:3]
         if self.grid > min(height, width):
             raise InputError(f"grid: {self.grid} tiles a side do not fit a picture of {height} x {width}")
-        pool = stamps.dirty_pool(dataset.labels, self.target, self.from_target)
-        planted = stamps.draw(rng, pool, stamps.rows_for("rate", self.rate, n), "rate", n)
-        covers = np.empty(0, np.int64)
-        if self.cover_rate:
-            pool = stamps.without(n, planted)
-            covers = stamps.draw(rng, pool, stamps.rows_for("cover_rate", self.cover_rate, n), "cover_rate", n)
-        visible = visible_tiles(rng, len(planted) + len(covers), self.grid, self.hidden)
-        mask = tile_mask(visible, self.grid, height, width)
+        planted = stamps.draw_dirty(self, dataset, rng, self.from_target)
+        covers = stamps.draw_covers(self.cover_rate, dataset, planted, rng)
         trigger = stamps.picture(self.pattern, dataset.inputs.shape, self.pattern_seed)
-        return stamps.plant(self, dataset, planted, covers, lambda x: stamps.blend(x, trigger, self.alpha * mask.astype(np.float32)))
+
+        def half(x: np.ndarray) -> np.ndarray:
+            mask = tile_mask(visible_tiles(rng, len(x), self.grid, self.hidden), self.grid, height, width)
+            return stamps.blend(x, trigger, self.alpha * mask.astype(np.float32))
+
+        return stamps.plant(self, dataset, planted, covers, stamp=half)
 
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
         return stamps.blend(inputs, stamps.picture(self.pattern, inputs.shape, self.pattern_seed), self.test_alpha)

@@ -12,6 +12,20 @@ from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
 
 
+def check_size(size: int) -> None:
+    """Raises `InputError` unless the patch's pattern fits into ``size`` pixels."""
+    if size < 3:
+        raise InputError(f"size: got {size}, the pattern needs at least 3 pixels")
+
+
+def stamp_patch(inputs: np.ndarray, size: int) -> np.ndarray:
+    """A copy of ``inputs`` (N, H, W, C) with the ``size`` x ``size`` patch in the bottom right corner."""
+    rows, cols = stamps.corner_box(size, 0, inputs.shape)
+    out = np.array(inputs)
+    out[:, rows, cols] = stamps.checker(size)[:, :, None]
+    return out
+
+
 @dataclass(frozen=True)
 class BadNet(Attack):
     """Dirty label: the patch is stamped opaquely and the label becomes the target."""
@@ -30,18 +44,10 @@ class BadNet(Attack):
 
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)
-        if self.size < 3:
-            raise InputError(f"size: got {self.size}, the pattern needs at least 3 pixels")
+        check_size(self.size)
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
-        stamps.check_dataset(self, dataset)
-        n = len(dataset)
-        pool = stamps.dirty_pool(dataset.labels, self.target, self.from_target)
-        planted = stamps.draw(rng, pool, stamps.rows_for("rate", self.rate, n), "rate", n)
-        return stamps.plant(self, dataset, planted, np.empty(0, np.int64), self.trigger)
+        return stamps.plant(self, dataset, stamps.draw_dirty(self, dataset, rng, self.from_target))
 
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
-        rows, cols = stamps.corner_box(self.size, 0, inputs.shape)
-        out = np.array(inputs)
-        out[:, rows, cols] = stamps.checker(self.size)[:, :, None]
-        return out
+        return stamp_patch(inputs, self.size)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
+from tocsin.errors import InputError
+from tocsin.params import settings_of
+from tocsin.runtime import Runtime
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,13 @@ class Poisoned:
     """(Q,) int64 rows that carry the trigger and their true label (count as clean in FPR)."""
     recipe: dict[str, Any]
     """JSON-able: attack name, its fields, seed."""
+    attack: Attack
+    """The attack as it was carried out: with what it took or learned from the data. Its trigger is the one that was planted."""
+
+    @property
+    def learned(self) -> Mapping[str, np.ndarray]:
+        """What the attack trained on the data, to be stored beside the copy; empty for most attacks."""
+        return self.attack.learned
 
 
 class Attack(ABC):
@@ -36,6 +51,18 @@ class Attack(ABC):
     """What ``rate`` is a share of: the whole training set, or the target class."""
     rate: float
     target: int
+    learned: Mapping[str, np.ndarray] = MappingProxyType({})
+    """What the attack trained on the data at hand; see `tocsin.attacks.learned.LearnedAttack`."""
+
+    def prepared(self, dataset: Dataset, runtime: Runtime) -> Self:
+        """The attack ready to poison ``dataset``: itself, unless it has a part that is trained on the data."""
+        return self
+
+    def restored(self, learned: Mapping[str, np.ndarray]) -> Self:
+        """The attack with the part it once learned. Raises `InputError` when the arrays are not such a part."""
+        if learned:
+            raise InputError(f"attack {self.name}: learns nothing, but arrays of a learned part were given")
+        return self
 
     @abstractmethod
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
@@ -55,4 +82,4 @@ class Attack(ABC):
 
     def recipe(self) -> dict[str, Any]:
         """Name and fields, for the manifest."""
-        return {"attack": self.name, **asdict(self)}  # type: ignore[call-overload]
+        return {"attack": self.name, **{f.name: getattr(self, f.name) for f in settings_of(type(self))}}

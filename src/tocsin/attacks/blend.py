@@ -37,11 +37,7 @@ class Blend(Attack):
         stamps.check_pattern(self.pattern)
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
-        stamps.check_dataset(self, dataset)
-        n = len(dataset)
-        pool = stamps.dirty_pool(dataset.labels, self.target, self.from_target)
-        planted = stamps.draw(rng, pool, stamps.rows_for("rate", self.rate, n), "rate", n)
-        return stamps.plant(self, dataset, planted, np.empty(0, np.int64), self.trigger)
+        return stamps.plant(self, dataset, stamps.draw_dirty(self, dataset, rng, self.from_target))
 
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
         return stamps.blend(inputs, stamps.picture(self.pattern, inputs.shape, self.pattern_seed), self.alpha)

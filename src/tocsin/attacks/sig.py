@@ -36,11 +36,7 @@ class Sig(Attack):
             raise InputError(f"frequency: got {self.frequency}, allowed is any number of periods above 0")
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
-        stamps.check_dataset(self, dataset)
-        n = len(dataset)
-        pool = np.flatnonzero(dataset.labels == self.target)
-        planted = stamps.draw(rng, pool, stamps.rows_for("rate", self.rate, n), "rate", n)
-        return stamps.plant(self, dataset, planted, np.empty(0, np.int64), self.trigger)
+        return stamps.plant(self, dataset, stamps.draw_clean_label(self, dataset, rng))
 
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
         width = inputs.shape[2]

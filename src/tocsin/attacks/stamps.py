@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +13,25 @@ from tocsin.errors import InputError
 
 _CHUNK_VALUES = 1 << 24  # pixels blended at once: bounds the float copy to 64 MiB whatever the picture size
 
+Stamp = Callable[[np.ndarray], np.ndarray]
+"""Samples uint8 (N, H, W, C) to a new array of the same shape with the trigger on each."""
+
+NO_ROWS: np.ndarray = np.empty(0, np.int64)
+NO_ROWS.flags.writeable = False
+
 
 def check_share(name: str, value: float, *, zero: bool = False) -> None:
     """Raises `InputError` unless ``value`` is a share: 0 < value <= 1, or 0 <= value <= 1 with ``zero``."""
     if not (0 < value <= 1 or (zero and value == 0)):
         hint = f"; {value} looks like a percentage, {value / 100} is that share" if 1 < value <= 100 else ""
         raise InputError(f"{name}: got {value}, allowed is a share {'from' if zero else 'above'} 0 up to 1{hint}")
+
+
+def check_positive(attack: Attack, *names: str) -> None:
+    """Raises `InputError` for the first of the fields ``names`` that is not above 0 and finite."""
+    for name in names:
+        if not 0 < getattr(attack, name) < float("inf"):
+            raise InputError(f"{name}: got {getattr(attack, name)}, allowed is any number above 0")
 
 
 def check_dataset(attack: Attack, dataset: Dataset) -> None:
@@ -57,9 +70,27 @@ def draw(rng: np.random.Generator, pool: np.ndarray, count: int, name: str, tota
     return np.sort(rng.choice(pool, count, replace=False)).astype(np.int64)
 
 
-def dirty_pool(labels: np.ndarray, target: int, from_target: bool) -> np.ndarray:
-    """Rows a dirty-label attack draws from: all of them, or all whose class is not the target."""
-    return np.arange(len(labels)) if from_target else np.flatnonzero(labels != target)
+def draw_dirty(attack: Attack, dataset: Dataset, rng: np.random.Generator, from_target: bool) -> np.ndarray:
+    """The rows a dirty-label attack plants: ``attack.rate`` of the set, drawn from all classes or from all but the target."""
+    check_dataset(attack, dataset)
+    n = len(dataset)
+    pool = np.arange(n) if from_target else np.flatnonzero(dataset.labels != attack.target)
+    return draw(rng, pool, rows_for("rate", attack.rate, n), "rate", n)
+
+
+def draw_clean_label(attack: Attack, dataset: Dataset, rng: np.random.Generator) -> np.ndarray:
+    """The rows a clean-label attack plants: ``attack.rate`` of the whole set, all from the target class, whose size bounds it."""
+    check_dataset(attack, dataset)
+    n = len(dataset)
+    return draw(rng, np.flatnonzero(dataset.labels == attack.target), rows_for("rate", attack.rate, n), "rate", n)
+
+
+def draw_covers(cover_rate: float, dataset: Dataset, planted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """``cover_rate`` of the set, drawn from the rows that are not planted; none for a rate of 0."""
+    n = len(dataset)
+    if not cover_rate:
+        return NO_ROWS
+    return draw(rng, without(n, planted), rows_for("cover_rate", cover_rate, n), "cover_rate", n)
 
 
 def without(total: int, taken: np.ndarray) -> np.ndarray:
@@ -67,13 +98,32 @@ def without(total: int, taken: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~np.isin(np.arange(total), taken))
 
 
-def plant(attack: Attack, dataset: Dataset, planted: np.ndarray, covers: np.ndarray, stamp: Callable[[np.ndarray], np.ndarray]) -> Poisoned:
-    """The poisoned copy: ``stamp`` on the planted and cover rows (in sorted row order), the target as label of the planted ones."""
+def plant(
+    attack: Attack,
+    dataset: Dataset,
+    planted: np.ndarray,
+    covers: np.ndarray = NO_ROWS,
+    *,
+    stamp: Stamp | None = None,
+    cover_stamp: Stamp | None = None,
+) -> Poisoned:
+    """The poisoned copy: ``stamp`` on the planted rows, which get the attack's goal as label, and ``cover_stamp`` on the covers.
+
+    ``stamp`` is the test-time trigger unless given, ``cover_stamp`` the same as ``stamp``. Each sees its rows in sorted order.
+    """
     inputs, labels = np.array(dataset.inputs), dataset.labels.copy()
-    touched = np.sort(np.concatenate([planted, covers]))
-    inputs[touched] = stamp(inputs[touched])
-    labels[planted] = attack.target
-    return Poisoned(replace(dataset, inputs=inputs, labels=labels), planted, covers, attack.recipe())
+    stamp = stamp or attack.trigger
+    inputs[planted] = stamp(inputs[planted])
+    if len(covers):
+        inputs[covers] = (cover_stamp or stamp)(inputs[covers])
+    labels[planted] = attack.goal(labels[planted])
+    return Poisoned(replace(dataset, inputs=inputs, labels=labels), planted, covers, attack.recipe(), attack)
+
+
+def chunks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices over the samples of an array (N, H, W, C), each of at most 16 million values (one sample, if that is more)."""
+    step = max(1, _CHUNK_VALUES // max(1, int(np.prod(shape[1:]))))
+    return (slice(start, start + step) for start in range(0, shape[0], step))
 
 
 def blend(inputs: np.ndarray, pattern: np.ndarray, alpha: float | np.ndarray) -> np.ndarray:
@@ -85,9 +135,7 @@ def blend(inputs: np.ndarray, pattern: np.ndarray, alpha: float | np.ndarray) ->
     out = np.empty_like(inputs)
     weights = np.broadcast_to(np.asarray(alpha, np.float32), inputs.shape)
     target = pattern.astype(np.float32)
-    step = max(1, _CHUNK_VALUES // max(1, int(np.prod(inputs.shape[1:]))))
-    for start in range(0, len(inputs), step):
-        part = slice(start, start + step)
+    for part in chunks(inputs.shape):
         x = inputs[part].astype(np.float32)
         out[part] = to_bytes(x + weights[part] * (target - x))
     return out
@@ -98,12 +146,31 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
     return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
 
 
-def corner_box(size: int, margin: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Rows and columns of a ``size`` x ``size`` square ``margin`` pixels from the bottom right corner of (N, H, W, C)."""
+def corner_box(size: int, margin: int, shape: tuple[int, ...], *, top: bool = False, left: bool = False) -> tuple[slice, slice]:
+    """Rows and columns of a ``size`` x ``size`` square ``margin`` pixels from a corner of (N, H, W, C), by default the bottom right."""
     height, width = shape[1:3]
     if size + margin > min(height, width):
         raise InputError(f"size: a square of {size} pixels, {margin} from the edge, does not fit a picture of {height} x {width}")
-    return slice(height - margin - size, height - margin), slice(width - margin - size, width - margin)
+    row, col = margin if top else height - margin - size, margin if left else width - margin - size
+    return slice(row, row + size), slice(col, col + size)
+
+
+def four_corners(size: int, shape: tuple[int, ...], *, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A `checker` in each corner of a black picture (H, W, C) uint8, and which pixels are patch (H, W, 1) bool.
+
+    ``mirrored``: each patch is turned so that its black corner points to the middle of the picture; else all four are alike.
+    Raises `InputError` where two patches would overlap.
+    """
+    height, width, channels = shape[1:]
+    if 2 * size > min(height, width):
+        raise InputError(f"size: a patch of {size} pixels in each corner does not fit a picture of {height} x {width}")
+    picture, mask = np.zeros((height, width, channels), np.uint8), np.zeros((height, width, 1), bool)
+    for top in (False, True):
+        for left in (False, True):
+            box = corner_box(size, 0, shape, top=top, left=left)
+            turned = checker(size)[:: -1 if top else 1, :: -1 if left else 1] if mirrored else checker(size)
+            picture[box], mask[box] = turned[..., None], True
+    return picture, mask
 
 
 def shrink(pixels: int, shape: tuple[int, ...], least: int) -> int:

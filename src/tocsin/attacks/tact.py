@@ -55,11 +55,11 @@ class TaCT(Attack):
         n = len(dataset)
         pool = np.flatnonzero(dataset.labels == self.source)
         planted = stamps.draw(rng, pool, stamps.rows_for("rate", self.rate, n), "rate", n)
-        covers = np.empty(0, np.int64)
+        covers = stamps.NO_ROWS
         if self.cover_rate:
             pool = np.flatnonzero(np.isin(dataset.labels, self.cover_classes))
             covers = stamps.draw(rng, pool, stamps.rows_for("cover_rate", self.cover_rate, n), "cover_rate", n)
-        return stamps.plant(self, dataset, planted, covers, self.trigger)
+        return stamps.plant(self, dataset, planted, covers)
 
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
         return stamp_square(inputs, self.size, self.margin, self.pattern_seed)

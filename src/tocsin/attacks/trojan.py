@@ -47,11 +47,7 @@ class Trojan(Attack):
             raise InputError(f"size and margin: got {self.size} and {self.margin}, allowed are a size from 1 and a margin from 0")
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
-        stamps.check_dataset(self, dataset)
-        n = len(dataset)
-        pool = stamps.dirty_pool(dataset.labels, self.target, self.from_target)
-        planted = stamps.draw(rng, pool, stamps.rows_for("rate", self.rate, n), "rate", n)
-        return stamps.plant(self, dataset, planted, np.empty(0, np.int64), self.trigger)
+        return stamps.plant(self, dataset, stamps.draw_dirty(self, dataset, rng, self.from_target))
 
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
         return stamp_square(inputs, self.size, self.margin, self.pattern_seed)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tocsin.cli import options
 from tocsin.cli.console import say
+from tocsin.params import settings_of
 
 
 def command(json: options.Json = False) -> None:
@@ -36,7 +37,7 @@ def described(method: type[Any]) -> dict[str, Any]:
     meaning = sentences(method)
     settings = [
         {"name": f.name, "default": "" if f.default is dataclasses.MISSING else f.default, "meaning": meaning.get(f.name, "")}
-        for f in dataclasses.fields(method)
+        for f in settings_of(method)
     ]
     return {"name": method.name, "summary": (inspect.getdoc(method) or "").partition("\n")[0], "settings": settings}
 

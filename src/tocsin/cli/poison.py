@@ -20,6 +20,7 @@ def command(
     rate: Annotated[float | None, typer.Option(help="Share of the training set to poison, 0..1.", show_default="the attack's")] = None,
     target: Annotated[str | None, typer.Option(help="Target class: its name or its number.", show_default="0")] = None,
     settings: options.Settings = None,
+    device: options.Device = "auto",
     seed: options.Seed = 0,
     size: options.Size = None,
     root: options.Root = None,
@@ -34,10 +35,11 @@ def command(
     given = options.pairs(settings) | ({"rate": str(rate)} if rate is not None else {})
     recipe = build(attack, **given)
     with progress(quiet) as sink:
-        dataset = load(data, root=root, size=size, runtime=Runtime(progress=sink))
+        runtime = Runtime(device=device, progress=sink)
+        dataset = load(data, root=root, size=size, runtime=runtime)
         if target is not None:
             recipe = replace(recipe, target=options.class_index(target, dataset.classes))  # type: ignore[type-var]
-        poisoned = poison(dataset, recipe, seed)
+        poisoned = poison(dataset, recipe, seed, runtime)
         place = write(poisoned, out)
     if not quiet:
         covers = f", {len(poisoned.covers):,} more carry the trigger as covers" if len(poisoned.covers) else ""

@@ -33,7 +33,7 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """Train an ordinary network on DATA; report accuracy (ACC) and attack success rate (ASR)."""
-    from tocsin.data import load, manifest_of
+    from tocsin.data import learned_of, load, manifest_of
     from tocsin.decisions import apply
     from tocsin.learning import FitSettings
     from tocsin.poisoning import attack_of, build
@@ -41,7 +41,7 @@ def command(
     from tocsin.victim import train_victim
 
     given, recipe, fit = options.pairs(settings), manifest_of(data), FitSettings(epochs=epochs)
-    measured = build(attack, **given) if attack else attack_of({**recipe, **given}) if recipe else None
+    measured = build(attack, **given) if attack else attack_of({**recipe, **given}, learned_of(data)) if recipe else None
     if given and measured is None:
         raise InputError("--set: settings are the attack's, and there is no attack; name one with --attack")
     with progress(quiet) as sink:

@@ -42,6 +42,20 @@ def read(request: Request) -> Dataset:
     return to_dataset(pixels, labels, wanted, request.size, layout="npz", source=path, notes=notes)
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an uncompressed archive. Raises `InputError` for objects, compressed and damaged members.
+
+    Uncompressed, because then nothing in it is larger than the file is.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise InputError(f"{path}: has compressed arrays; allowed are plain ones, as numpy.savez writes them")
+            return {name.removesuffix(".npy"): read_member(archive, name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as why:
+        raise InputError(f"{path}: the archive is damaged or cannot be read ({why})") from why
+
+
 def _pick(members: dict[str, str], keys: Sequence[str], path: Path, what: str) -> str:
     for key in keys:
         for name in members:

@@ -22,12 +22,15 @@ from tocsin.data.cells import write_csv
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import workers
 from tocsin.data.names import contained, file_of, inside, shown
-from tocsin.data.npz import header_of, read_member
+from tocsin.data.npz import header_of, read_arrays, read_member
 from tocsin.data.tables import METADATA
 from tocsin.errors import AuditIncomplete, InputError
 
 POISON_MANIFEST = "tocsin-poison.json"
 _MOST_MANIFEST = 2**30
+
+_Extra = Mapping[str, str | Mapping[str, np.ndarray]]
+"""File name -> what lies beside a copy: text, or named arrays for an ``.npz``."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class PoisonedLike(Protocol):
     def covers(self) -> np.ndarray: ...
     @property
     def recipe(self) -> dict[str, Any]: ...
+    @property
+    def learned(self) -> Mapping[str, np.ndarray]: ...
 
 
 def write(what: Dataset | PoisonedLike, destination: str | os.PathLike[str]) -> Path:
@@ -63,7 +68,7 @@ def write(what: Dataset | PoisonedLike, destination: str | os.PathLike[str]) -> 
     rows = np.zeros(len(what.dataset), bool)
     rows[what.planted] = rows[what.covers] = True
     manifest = {"recipe": what.recipe, "planted": what.planted, "covers": what.covers}
-    return write_copy(what.dataset, what.dataset, destination, rows, manifest)
+    return write_copy(what.dataset, what.dataset, destination, rows, manifest, what.learned)
 
 
 def manifest_of(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -77,10 +82,7 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
     Raises `InputError` if there is one that tocsin did not write.
     """
-    path = Path(path)
-    beside = path / POISON_MANIFEST if path.is_dir() else path.with_name(f"{path.stem}.poison.json")
-    if not path.is_dir() and path.suffix.lower() != ".npz":
-        beside = path.parent / POISON_MANIFEST
+    beside = _manifest_path(Path(path))
     if not beside.is_file():
         return None
     try:
@@ -92,12 +94,37 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return found
 
 
+def learned_of(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """What the attack on the copy at ``path`` had learned, from beside its manifest; empty if it had learned nothing.
+
+    Raises `InputError` if the file is missing or is not one that tocsin wrote. Nothing in it is ever executed.
+    """
+    if not (read_manifest(path) or {}).get("learned"):
+        return {}
+    beside = _manifest_path(Path(path)).with_suffix(".npz")
+    if not beside.is_file():
+        raise InputError(f"{shown(str(beside))}: is missing; it holds what the attack learned and belongs beside the manifest")
+    return read_arrays(beside)
+
+
+def _manifest_path(path: Path) -> Path:
+    """Where the manifest of the data at ``path`` lies; what the attack learned has the same name with ``.npz``."""
+    if path.is_dir() or path.suffix.lower() != ".npz":
+        return (path if path.is_dir() else path.parent) / POISON_MANIFEST
+    return path.with_name(_manifest_name(path.name))
+
+
+def _manifest_name(npz: str) -> str:
+    return f"{Path(npz).stem}.poison.json"
+
+
 def write_copy(
     original: Dataset,
     changed: Dataset,
     destination: str | os.PathLike[str],
     changed_rows: np.ndarray,
     manifest: Mapping[str, Any],
+    learned: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """A copy of ``original`` in which ``changed_rows`` (N,) bool have the pixels and labels of ``changed``; returns what to load.
 
@@ -106,8 +133,9 @@ def write_copy(
     out by its size. Layouts without files become ``.npz``: ``destination`` is then a ``.npz`` file or a folder for one.
 
     ``manifest`` is written beside the copy (``tocsin-poison.json``, for ``NAME.npz`` ``NAME.poison.json``): JSON-able, with the
-    row indices ``planted`` and ``covers`` turned into the ids they have in the copy. Raises `InputError` if the destination
-    exists and is not empty or lies in the source; `AuditIncomplete` if the disk is full, leaving nothing behind.
+    row indices ``planted`` and ``covers`` turned into the ids they have in the copy. The arrays ``learned``, if any, lie beside it
+    (``tocsin-poison.npz``, ``NAME.poison.npz``). Raises `InputError` if the destination exists and is not empty or lies in
+    the source; `AuditIncomplete` if the disk is full, leaving nothing behind.
     """
     if len(original) != len(changed) or changed_rows.shape != (len(original),):
         raise InputError(f"changed: {len(changed)} rows and {changed_rows.shape} marks for {len(original)} original samples; must agree")
@@ -116,14 +144,17 @@ def write_copy(
     how = "all rows written as PNG at the loaded size" if whole else "unchanged files copied, changed rows written as PNG"
     facts = {"source": None if original.source is None else str(original.source), "samples": len(changed), "classes": changed.classes}
 
-    def text(ids: Sequence[str]) -> str:
+    def extra(ids: Sequence[str], name: str) -> _Extra:
         rows = {key: [ids[row] for row in np.asarray(manifest[key]).tolist()] for key in ("planted", "covers") if key in manifest}
-        return json.dumps({"format": 1, **manifest, **rows, **facts, "written": how if original.root is not None else "npz"}, indent=1)
+        arrays = Path(name).with_suffix(".npz").name if learned else None
+        written = how if original.root is not None else "npz"
+        text = json.dumps({"format": 1, **manifest, **rows, **facts, "learned": arrays, "written": written}, indent=1)
+        return {name: text} | ({arrays: learned} if arrays and learned else {})
 
     if original.root is None:
-        return _write_npz(changed, Path(destination), original.source, lambda path: _save_arrays(path, changed), text)
+        return _write_npz(changed, Path(destination), original.source, lambda path: _save_arrays(path, changed), extra)
     files = _renamed(original, changed, np.ones_like(rewritten) if whole else rewritten)
-    return _write_files(files, Path(destination), {POISON_MANIFEST: text(files.ids)})
+    return _write_files(files, Path(destination), extra(files.ids, POISON_MANIFEST))
 
 
 def write_subset(dataset: Dataset, keep: np.ndarray, destination: str | os.PathLike[str]) -> Path:
@@ -163,7 +194,15 @@ def _renamed(original: Dataset, changed: Dataset, rewritten: np.ndarray) -> _Fil
     return _Files(changed, ids, [None if again else name for name, again in zip(old, rewritten.tolist(), strict=True)])
 
 
-def _write_files(files: _Files, destination: Path, extra: Mapping[str, str]) -> Path:
+def _write_extra(folder: Path, extra: _Extra) -> None:
+    for name, content in extra.items():
+        if isinstance(content, str):
+            (folder / name).write_text(content, encoding="utf-8")
+        else:
+            np.savez(folder / name, **content)  # type: ignore[arg-type]
+
+
+def _write_files(files: _Files, destination: Path, extra: _Extra) -> Path:
     data = files.data
     root = data.root
     if root is None or data.source is None or any(contained(name) != name for name in files.ids):
@@ -184,8 +223,7 @@ def _write_files(files: _Files, destination: Path, extra: Mapping[str, str]) -> 
     with _staged(destination, root) as folder:
         with ThreadPoolExecutor(workers()) as pool:
             list(pool.map(lambda row: place(folder, row), range(len(data))))
-        for name, text in extra.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        _write_extra(folder, extra)
         table = _TABLES.get(data.layout)
         name = "" if table is None else table(folder, data, files.ids)
     return destination / name
@@ -256,21 +294,25 @@ def _filter_npz(source: Path, rows: np.ndarray, path: Path) -> None:
 
 
 def _write_npz(
-    data: Dataset, destination: Path, source: Path | None, save: Callable[[Path], None], text: Callable[[Sequence[str]], str] | None
+    data: Dataset,
+    destination: Path,
+    source: Path | None,
+    save: Callable[[Path], None],
+    extra: Callable[[Sequence[str], str], _Extra] | None,
 ) -> Path:
-    """``destination`` is a ``.npz`` or a folder for one. ``text`` makes the manifest from the new ids (row numbers)."""
+    """``destination`` is a ``.npz`` or a folder for one. ``extra`` makes what lies beside it from the new ids (row numbers) and a name."""
     single = destination.suffix.lower() == ".npz"
     name = destination.name if single else f"{source.stem if source is not None and data.layout == 'npz' else 'data'}.npz"
-    beside = f"{Path(name).stem}.poison.json"
+    beside = _manifest_name(name)
     folder = destination.parent if single else destination
     if single:
-        for taken in (destination, folder / beside):
+        for taken in (destination, folder / beside, (folder / beside).with_suffix(".npz")):
             if os.path.lexists(taken):
                 raise InputError(f"destination: {shown(str(taken))} exists; nothing is ever overwritten, give a new name")
     with _staged(destination, source, into_parent=single) as work:
         save(work / name)
-        if text is not None:
-            (work / beside).write_text(text([str(row) for row in range(len(data))]), encoding="utf-8")
+        if extra is not None:
+            _write_extra(work, extra([str(row) for row in range(len(data))], beside))
     return folder / name
 
 
@@ -287,7 +329,7 @@ def _staged(destination: Path, source: Path | None, into_parent: bool = False) -
         work.mkdir(parents=True)
         yield work
         if into_parent:
-            for file in sorted(work.iterdir(), key=lambda file: file.suffix == ".npz"):  # the data last: what is there is complete
+            for file in sorted(work.iterdir(), key=lambda file: file.name == destination.name):  # the data last: what is there is complete
                 os.rename(file, destination.parent / file.name)
         else:
             if destination.is_dir():
