@@ -37,6 +37,11 @@ class Victim:
         fit(model, train.inputs, train.labels, kind, settings or FitSettings(), runtime, stage="training the victim")
         return cls(train, reserve, model, kind, runtime)
 
+    def holding(self, features: np.ndarray, reserve_features: np.ndarray) -> Victim:
+        """This victim with features, (N, F) and (M, F) float32, that the same network gave before; returns itself."""
+        vars(self).update(features=features, reserve_features=reserve_features)  # where cached_property looks first
+        return self
+
     @cached_property
     def features(self) -> np.ndarray:
         """(N, F) float32 penultimate features of the inspected samples."""
