@@ -40,5 +40,5 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tocsin-demo tocsin-report
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tocsin-demo tocsin-report tocsin-bench
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

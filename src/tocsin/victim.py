@@ -13,20 +13,37 @@ from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
 from tocsin.kinds.image import ImageKind
 from tocsin.learning import FitSettings, fit, predict
-from tocsin.networks import build_network
+from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import attack_of
 from tocsin.runtime import Runtime
 
-__all__ = ["VictimResult", "attack_of", "train_victim"]
+__all__ = ["Measured", "Trial", "VictimResult", "attack_of", "check_test", "measure", "train_victim"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """The test samples on which the attack is tried, with its trigger on them."""
+
+    rows: np.ndarray
+    """(V,) int64 rows of the test set."""
+    inputs: np.ndarray
+    """(V, ...) those samples with the trigger."""
+    goal: np.ndarray
+    """(V,) int64 the class that the trigger leads each of them to."""
+
+    @classmethod
+    def of(cls, attack: Attack, test: Dataset) -> Trial:
+        """The attack's victims in ``test``. Raises `InputError` where there are none."""
+        rows = np.flatnonzero(attack.victims(test.labels))
+        if not len(rows):
+            raise InputError(f"test set: has no sample that the attack {attack.name!r} is measured on (target class {attack.target})")
+        return cls(rows, attack.trigger(test.inputs[rows]), attack.goal(test.labels[rows]))
 
 
 @dataclass(frozen=True)
-class VictimResult:
-    """What one victim does on the test set. Shares are in 0..1."""
+class Measured:
+    """What one network does on the test set. Shares are in 0..1."""
 
-    network: str
-    samples: int
-    """Size of the training set."""
     acc: float
     """Share of clean test samples classified as labelled."""
     asr: float | None
@@ -35,12 +52,31 @@ class VictimResult:
     """The same share with the trigger left off: what the ASR is on a sound network, by confusion alone."""
     victims: int
     """How many test samples the ASR is measured on."""
+
+
+@dataclass(frozen=True)
+class VictimResult(Measured):
+    """What one victim, trained for the purpose, does on the test set."""
+
+    network: str
+    samples: int
+    """Size of the training set."""
     seconds: float
     """Of training and testing."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
+
+
+def measure(network: Classifier, test: Dataset, kind: ImageKind, runtime: Runtime, trial: Trial | None = None) -> Measured:
+    """ACC of ``network`` on the clean ``test``, and the ASR of the attack in ``trial``, which was made from the same test set."""
+    guess = predict(network, test.inputs, kind, runtime, stage="testing the victim").argmax(axis=1)
+    acc = float(np.mean(guess == test.labels))
+    if trial is None:
+        return Measured(acc, None, None, 0)
+    triggered = predict(network, trial.inputs, kind, runtime, stage="testing the trigger").argmax(axis=1)
+    return Measured(acc, float(np.mean(triggered == trial.goal)), float(np.mean(guess[trial.rows] == trial.goal)), len(trial.rows))
 
 
 def train_victim(
@@ -59,27 +95,19 @@ def train_victim(
     measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`. ``flip``: mirrored
     pictures as augmentation. Raises `InputError` for data sets that do not belong together and unknown networks.
     """
-    _check(train, test)
+    check_test(train, test)
     settings, runtime = settings or FitSettings(), runtime or Runtime()
     start = time.perf_counter()
+    trial = Trial.of(attack, test) if attack is not None else None
     kind = ImageKind.of(train, flip=flip)
     model = build_network(network, train.inputs.shape[-1], len(train.classes), runtime.seed)
     fit(model, train.inputs, train.labels, kind, settings, runtime, stage="training the victim")
-    guess = predict(model, test.inputs, kind, runtime, stage="testing the victim").argmax(axis=1)
-    asr = baseline = None
-    rows = np.empty(0, np.int64)
-    if attack is not None:
-        rows = np.flatnonzero(attack.victims(test.labels))
-        if not len(rows):
-            raise InputError(f"test set: has no sample that the attack {attack.name!r} is measured on (target class {attack.target})")
-        triggered = predict(model, attack.trigger(test.inputs[rows]), kind, runtime, stage="testing the trigger").argmax(axis=1)
-        goal = attack.goal(test.labels[rows])
-        asr, baseline = float(np.mean(triggered == goal)), float(np.mean(guess[rows] == goal))
-    acc = float(np.mean(guess == test.labels))
-    return VictimResult(network, len(train), acc, asr, baseline, len(rows), time.perf_counter() - start)
+    result = measure(model, test, kind, runtime, trial)
+    return VictimResult(**asdict(result), network=network, samples=len(train), seconds=time.perf_counter() - start)
 
 
-def _check(train: Dataset, test: Dataset) -> None:
+def check_test(train: Dataset, test: Dataset) -> None:
+    """Raises `InputError` where ``test`` does not belong to ``train``, or is empty."""
     if train.kind != "image" or test.kind != "image":
         raise InputError(f"kind: a victim can be trained on image data, got {train.kind} for training and {test.kind} for the test")
     if train.classes != test.classes:

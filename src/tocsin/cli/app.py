@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tocsin import __version__
-from tocsin.cli import apply, audit, demo, methods, poison, reserve, train
+from tocsin.cli import apply, audit, bench, demo, methods, poison, reserve, train
 from tocsin.cli.console import complain
 from tocsin.cli.outcome import EXIT_CODES, PIPE_CLOSED, explain
 
@@ -31,6 +31,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "apply": apply.command,
     "poison": poison.command,
     "train": train.command,
+    "bench": bench.command,
     "methods": methods.command,
     "demo": demo.command,
 }

@@ -48,8 +48,12 @@ def table(columns: list[str], rows: list[list[str]]) -> None:
         grid.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
         grid.add_row(*(escape(harmless(cell)) for cell in row))
-    # In a pipe there is no width to respect: let no cell be cut.
-    _Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(grid)
+    printer().print(grid)
+
+
+def printer() -> Console:
+    """For tables on stdout. In a pipe there is no width to respect: no cell is cut."""
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def span(seconds: float) -> str:

@@ -47,7 +47,7 @@ def explain(why: BaseException) -> Outcome:
     if isinstance(why, AuditIncomplete):
         return Outcome(NOT_FINISHED, str(why))
     if isinstance(why, KeyboardInterrupt):
-        return Outcome(INTERRUPTED, "stopped; an audit keeps its finished rounds, and the same command resumes it")
+        return Outcome(INTERRUPTED, "stopped; finished rounds of an audit and cells of a bench are kept, and the same command resumes it")
     if isinstance(why, MemoryError) or (isinstance(why, RuntimeError) and _MEMORY_WORDS.search(str(why))):
         return _NO_MEMORY
     if isinstance(why, OSError | RuntimeError) and (getattr(why, "errno", None) in _FULL or _FULL_WORDS.search(str(why))):

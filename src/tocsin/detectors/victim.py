@@ -44,6 +44,11 @@ class Victim:
             train, reserve, build_network("small", train.inputs.shape[-1], len(train.classes), runtime.seed), ImageKind.of(train), runtime
         )
 
+    def holding(self, features: np.ndarray, reserve_features: np.ndarray) -> Victim:
+        """This victim with features, (N, F) and (M, F) float32, that the same network gave before; returns itself."""
+        vars(self).update(features=features, reserve_features=reserve_features)  # where cached_property looks first
+        return self
+
     @cached_property
     def features(self) -> np.ndarray:
         """(N, F) float32 penultimate features of the inspected samples."""
