@@ -26,7 +26,7 @@ from tocsin.detectors.victim import Victim
 from tocsin.kinds.image import ImageKind
 from tocsin.learning import fit
 from tocsin.networks import Classifier, build_network
-from tocsin.poisoning import attack_of, poison
+from tocsin.poisoning import poison
 from tocsin.runtime import Runtime
 from tocsin.victim import Trial, measure
 
@@ -67,13 +67,13 @@ class Shared:
         key = digest(["poisoned", split.fingerprint, attack.recipe(), seed])
 
         def make() -> dict[str, np.ndarray]:
-            made = poison(split.train, attack, seed)
+            made = poison(split.train, attack, seed, self.runtime)
             changed = np.flatnonzero((made.dataset.inputs != split.train.inputs).reshape(len(split.train), -1).any(axis=1))
             arrays = {"rows": changed, "inputs": made.dataset.inputs[changed], "labels": made.dataset.labels}
             arrays |= {"planted": made.planted, "covers": made.covers, "recipe": np.array(json.dumps(made.recipe))}
             if len(made.planted):
                 # Triggered here, where an attack that had to learn its trigger has just done so, and never again.
-                trial = Trial.of(attack_of(made.recipe), split.test)
+                trial = Trial.of(made.attack, split.test)
                 arrays |= {"trial_rows": trial.rows, "trial_inputs": trial.inputs, "trial_goal": trial.goal}
             return arrays
 
@@ -82,7 +82,8 @@ class Shared:
         inputs[stored["rows"]] = stored["inputs"]
         dataset = replace(split.train, inputs=inputs, labels=stored["labels"])
         trial = Trial(stored["trial_rows"], stored["trial_inputs"], stored["trial_goal"]) if "trial_rows" in stored else None
-        return Planted(key, Poisoned(dataset, stored["planted"], stored["covers"], json.loads(str(stored["recipe"]))), trial)
+        found = Poisoned(dataset, stored["planted"], stored["covers"], json.loads(str(stored["recipe"])), attack)
+        return Planted(key, found, trial)
 
     def trained(self, planted: Planted, victim: VictimChoice, seed: int) -> Trained:
         """The ordinary network trained on ``planted``."""
