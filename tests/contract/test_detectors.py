@@ -69,7 +69,7 @@ class Row:
     """Floor of the share of poison that is flagged, and of the area under the curve; None: measured in the detector's own tests."""
     fpr: float = 0.01
     """Most clean samples that may be flagged beside it."""
-    clean_seeds: int = 8
+    clean_seeds: int = 6
     """Ceiling: at most one of so many clean sets may be called poisoned. 0: measured in the detector's own tests."""
 
 
@@ -163,7 +163,7 @@ def test_same_input_same_answer_and_nothing_is_changed(name: str) -> None:
 @measured
 def test_floor_and_direction(name: str) -> None:
     row = TABLE[name]
-    for seed in range(3):
+    for seed in range(2):
         case = row.make(seed, row.share)
         found = inspect(of(name), case)
         assert row.tpr is not None
@@ -286,7 +286,7 @@ def one_class() -> Victim:
 
 
 def thousand_classes() -> Victim:
-    return planted(classes=1000, each=6, reserve_each=2, width=6).victim()
+    return planted(classes=1000, each=3, reserve_each=1, width=4).victim()
 
 
 def wider_than_long() -> Victim:

@@ -54,10 +54,10 @@ def test_excess_says_nothing_without_a_control_or_a_real_difference():
     np.testing.assert_array_equal(p, 1.0)  # the last is significant, but 1.9 times is not twice
 
 
-def test_candidates_share_one_bound():
+def test_only_candidates_have_p_values_and_these_are_multiplied():
     counts = np.array([[30, 30, 30], [100, 100, 100], [0, 0, 9], [40, 40, 30]])
     one = excess(*counts)
-    got = excess_among(np.array([True, True, False]), counts, choices=2)
+    got = excess_among(np.array([True, True, False]), counts, times=4)
     np.testing.assert_allclose(got, [4 * one[0], 4 * one[1], 1.0])
 
 

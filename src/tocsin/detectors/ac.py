@@ -52,7 +52,7 @@ class ActivationClustering(FeatureDetector):
             scores.put(group, side * max(scores.statistic[k], 0.0))
         found, sizes = counts[:2]
         suspects = (found > 0) & (found < self.size * sizes)
-        p = excess_among(suspects, counts)
+        p = excess_among(suspects, counts, times=int(np.count_nonzero(suspects)))
         if self.decision == "reserve":
             suspects &= p <= self.alpha
         flagged = small & suspects[data.labels]

@@ -69,7 +69,7 @@ class Beatrix(FeatureDetector):
             k, n = group.index, group.size
             deviation, limit = class_deviations(group, columns, self.width, self.share)
             beyond = deviation > limit
-            counts[:, k] = beyond[:n].sum(), n, beyond[n:].sum(), len(beyond) - n
+            counts[:, k] = np.count_nonzero(deviation[:n] > deviation[n:].max(initial=0.0)), n, 0, len(beyond) - n
             outlier[group.rows] = beyond[:n]
             # In units of the limit; where no clean sample leaves the bounds at all, whatever leaves them counts for more than 1.
             scores.put(group, deviation / limit if limit > 0 else np.where(beyond, 1 + deviation, 0.0))
@@ -77,8 +77,10 @@ class Beatrix(FeatureDetector):
             weight = len(outliers) * len(others) / (len(outliers) + len(others)) if self.distance == "test" else 1.0
             scores.statistic[k] = weight * kernel_mmd(outliers, others)
         index = mad_index(scores.statistic)
-        suspects = (index > self.limit) & (counts[0] > 0)
-        p = excess_among(suspects, counts)
+        suspects = (index > self.limit) & (scores.statistic > 0)
+        # More samples beyond the highest reserve sample than chance has. A class with many outliers is a candidate more easily: so the
+        # number of classes counts, not that of candidates.
+        p = excess_among(suspects, counts, times=int(np.count_nonzero(counts[1])))
         if self.decision == "reserve":
             suspects &= p <= self.alpha
         mmd = {data.names[k]: float(v) for k, v in enumerate(scores.statistic) if not math.isnan(v)}

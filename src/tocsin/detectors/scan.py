@@ -67,7 +67,8 @@ class Scan(FeatureDetector):
                 scores.statistic[k] = two_against_one(own, len(side), split, clean, self.null_mean)
         index = mad_index(scores.statistic)
         suspects = (index > self.limit) & (counts[0] > 0)
-        p = excess_among(suspects, counts, choices=2)
+        # Which of the two groups is asked about was chosen by looking at the reserve: hence twice.
+        p = excess_among(suspects, counts, times=2 * np.count_nonzero(suspects))
         if self.decision == "reserve":
             suspects &= p <= self.alpha
         raw = {data.names[k]: float(v) for k, v in enumerate(scores.statistic) if not math.isnan(v)}

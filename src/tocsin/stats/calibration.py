@@ -42,14 +42,14 @@ def excess(found: np.ndarray, sizes: np.ndarray, control_found: np.ndarray, cont
     return np.where(enough, np.clip(np.nan_to_num(p, nan=1.0), 0.0, 1.0), 1.0)
 
 
-def excess_among(candidates: np.ndarray, counts: np.ndarray, choices: int = 1) -> np.ndarray:
-    """(C,) p-values of `excess` for the ``candidates`` (C,) bool, times their number; 1 for the other classes.
+def excess_among(candidates: np.ndarray, counts: np.ndarray, times: int) -> np.ndarray:
+    """(C,) p-values of `excess` for the ``candidates`` (C,) bool, multiplied by ``times``; 1 for the other classes.
 
-    ``counts`` (4, C): found, sizes, control found, control sizes. ``choices``: how many groups of a class were to choose from by their
-    reserve samples. Clean data then give any p-value below p with a probability of at most p.
+    ``counts`` (4, C): found, sizes, control found, control sizes. ``times`` is how many tests there were to choose from: the candidates
+    where these were named without a look at what the test counts, else all classes. Clean data then give any p-value below p with a
+    probability of at most p.
     """
-    p = np.minimum(1.0, choices * np.count_nonzero(candidates) * excess(*counts))
-    return np.where(candidates, p, 1.0)
+    return np.where(candidates, np.minimum(1.0, times * excess(*counts)), 1.0)
 
 
 def tail_excess(
