@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.contract.test_attacks import LEARNED, TABLE, of, pictures, poisoned
 from tocsin.attacks import ATTACKS
 from tocsin.attacks.learned import LearnedAttack
+from tocsin.cli import main
 from tocsin.cli.methods import described
 from tocsin.data import learned_of, load, manifest_of, write
 from tocsin.errors import InputError
@@ -167,7 +169,7 @@ def test_a_part_that_is_missing_or_no_plain_archive_is_told(tmp_path: Path) -> N
     with pytest.raises(InputError, match="damaged"):
         learned_of(place)
     beside.unlink()
-    with pytest.raises(InputError, match=r"red\.poison\.npz: is missing"):
+    with pytest.raises(InputError, match=r"red\.poison\.npz: is missing beside the manifest"):
         learned_of(place)
     assert learned_of(write(poisoned("badnet"), tmp_path / "plain.npz")) == {}
     assert not (tmp_path / "plain.poison.npz").exists()
@@ -190,6 +192,39 @@ def test_what_was_learned_is_no_setting(name: str) -> None:
     assert "learned" not in repr(attack)
     with pytest.raises(InputError, match="unknown setting 'learned'"):
         build(name, learned={})
-    if name != "narcissus":
-        assert all(np.isfinite(value) for value in attack.figures().values())
     assert attack.figures()
+    assert all(np.isfinite(value) for value in attack.figures().values())
+
+
+@learned
+def test_it_runs_where_it_is_told(name: str) -> None:
+    attack, data = poisoned(name).attack, pictures(100)
+    nowhere = attack.on(Runtime(device="xpu:9"))
+    assert nowhere == attack
+    assert nowhere.learned is attack.learned
+    if name != "narcissus":  # which is plain arithmetic once it is learned
+        with pytest.raises(InputError, match="device: 'xpu:9' cannot be used here"):
+            replace(nowhere, rate=0.05).poison(data, np.random.default_rng(0))  # type: ignore[type-var]
+
+
+def test_commands_learn_and_find_the_part_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*words: object) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        assert not ended.value.code, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    data = pictures(120, 16, 16, 1)
+    np.savez(tmp_path / "train.npz", x=data.inputs, y=data.labels)
+    np.savez(tmp_path / "test.npz", x=data.inputs[:60], y=data.labels[:60])
+    settings = [word for pair in ("epochs=1", "steps=3", "batch=8") for word in ("--set", pair)]
+    run("poison", tmp_path / "train.npz", "--attack", "narcissus", "--rate", 0.05, *settings, "--device", "cpu", "--out", tmp_path / "red")
+    place = tmp_path / "red" / "train.npz"
+    assert json.loads((tmp_path / "red" / "train.poison.json").read_text())["learned"] == "train.poison.npz"
+    words = ("train", place, "--test", tmp_path / "test.npz", "--epochs", 1, "--device", "cpu", "--json")
+    assert json.loads(run(*words))["runs"]["all samples"]["victims"] == int((data.labels[:60] != 0).sum())
+    (tmp_path / "red" / "train.poison.npz").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    assert ended.value.code == 2
+    assert "train.poison.npz: is missing" in capsys.readouterr().err

@@ -58,6 +58,10 @@ class Attack(ABC):
         """The attack ready to poison ``dataset``: itself, unless it has a part that is trained on the data."""
         return self
 
+    def on(self, runtime: Runtime) -> Self:
+        """The attack whose trained part, if it has one, runs on ``runtime``'s device."""
+        return self
+
     def restored(self, learned: Mapping[str, np.ndarray]) -> Self:
         """The attack with the part it once learned. Raises `InputError` when the arrays are not such a part."""
         if learned:

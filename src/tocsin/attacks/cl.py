@@ -37,19 +37,19 @@ class LabelConsistent(LearnedAttack):
     size: int = 3
     """Side of the patches in pixels, at every picture size."""
     network: str = "small"
-    """Network that is trained against adversarial samples (published: ResNet)."""
+    """Network that is trained against adversarial samples (at full size: resnet18)."""
     steps: int = 1000
-    """Steps of that training (published: 30 to 40 epochs, on CIFAR-10 some 12,000 steps)."""
+    """Steps of that training (at full length 30 to 40 epochs, on CIFAR-10 some 12,000 steps)."""
     batch: int = 128
     """Samples a step of that training."""
     lr: float = 0.1
     """Highest learning rate of that training."""
     bound: float = 8.0
-    """Largest change of a pixel in that training, on the 0..255 scale (the published L-infinity bound)."""
+    """Largest change of a pixel in that training, on the 0..255 scale."""
     pgd_steps: int = 3
-    """Steps of PGD in that training (published: 7)."""
+    """Steps of PGD in that training (usual: 7)."""
     pgd_step: float = 4.0
-    """Length of those steps on the 0..255 scale (published: 2)."""
+    """Length of those steps on the 0..255 scale (usual: 2, for 7 steps)."""
 
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)

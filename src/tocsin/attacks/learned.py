@@ -61,11 +61,15 @@ class LearnedAttack(Attack):
         stamps.check_dataset(self, dataset)
         file = runtime.cache / "attacks" / f"{self.name}-{self._key(dataset, runtime.seed)}.npz"
         with suppress(InputError):  # missing or damaged: train it
-            return replace(self, runtime=runtime).restored(read_arrays(file))
+            return self.on(runtime).restored(read_arrays(file))
         learned = self.learn(dataset, runtime)
         with suppress(OSError):  # a cache that cannot be written costs time, not the answer
             _write(file, learned)
-        return replace(self, runtime=runtime).restored(learned)
+        return self.on(runtime).restored(learned)
+
+    def on(self, runtime: Runtime) -> Self:
+        """With ``runtime`` as the place where its learned part runs."""
+        return replace(self, runtime=runtime)
 
     def restored(self, learned: Mapping[str, np.ndarray]) -> Self:
         """With arrays that were learned before; without any, the attack as it is."""

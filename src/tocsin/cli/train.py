@@ -46,6 +46,7 @@ def command(
         raise InputError("--set: settings are the attack's, and there is no attack; name one with --attack")
     with progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, progress=sink)
+        measured = measured and measured.on(runtime)
         train = load(data, root=root, size=size, runtime=runtime)
         clean = load(test, size=size, runtime=runtime)
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})

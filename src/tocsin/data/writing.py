@@ -103,7 +103,7 @@ def learned_of(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return {}
     beside = _manifest_path(Path(path)).with_suffix(".npz")
     if not beside.is_file():
-        raise InputError(f"{shown(str(beside))}: is missing; it holds what the attack learned and belongs beside the manifest")
+        raise InputError(f"{shown(beside.name)}: is missing beside the manifest in {shown(str(beside.parent))}; the attack learned it")
     return read_arrays(beside)
 
 
