@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.bench.dummies import noted
+from tests.bench.dummies import Corner, noted
 from tocsin.attacks import Attack
 from tocsin.bench import shared as shared_module
 from tocsin.bench.cell import Task, compare, perform
@@ -24,7 +24,7 @@ from tocsin.errors import InputError
 from tocsin.learning import FitSettings
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
-from tocsin.victim import train_victim
+from tocsin.victim import Measured, train_victim
 
 DATA = DataChoice("digits", 240, 60, 80, "digits")
 VICTIM = VictimChoice(fit=FitSettings(epochs=1))
@@ -84,15 +84,14 @@ def test_the_gate_is_what_train_victim_measures(split: Split, shared: Shared) ->
     assert gate["works"] == (plain.asr - control.asr >= 0.5)
 
 
-@pytest.mark.parametrize(("asr", "control", "works"), [(0.9, 0.4, True), (0.9, 0.41, False), (0.95, 0.9, False), (1.0, 0.0, True)])
-def test_an_attack_works_50_points_above_its_control(
-    split: Split, shared: Shared, monkeypatch: pytest.MonkeyPatch, asr: float, control: float, works: bool
-) -> None:
-    from tocsin.victim import Measured
-
-    answers = iter([Measured(0.9, asr, 0.1, 5), Measured(0.9, control, 0.1, 5)])
-    monkeypatch.setattr(shared_module, "measure", lambda *_: next(answers))
-    assert shared.gate(split, shared.poisoned(split, build("badnet", rate=0.1), 4), VICTIM, 4)["works"] is works
+def test_an_attack_works_50_points_above_its_control(split: Split, shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = shared.poisoned(split, build("badnet", rate=0.1), 4)
+    for asr, control, works in [(0.9, 0.4, True), (0.9, 0.41, False), (0.95, 0.9, False), (1.0, 0.0, True)]:
+        answers = iter([Measured(0.9, asr, 0.1, 5), Measured(0.9, control, 0.1, 5)])
+        monkeypatch.setattr(shared_module, "measure", lambda *_, answers=answers: next(answers))
+        assert shared.gate(split, planted, VICTIM, 4)["works"] is works
+        (stored,) = shared.folder.glob("gate-*.npz")
+        stored.unlink()
 
 
 def test_the_shared_victim_is_the_victim(split: Split, shared: Shared) -> None:
@@ -169,8 +168,6 @@ def test_one_cell_from_end_to_end(split: Split, tmp_path: Path) -> None:
 
 def test_canaries_are_planted_as_in_an_audit_and_left_out_of_the_answer(split: Split, tmp_path: Path) -> None:
     """With them the working copy is larger; either way the answer is about the 240 samples."""
-    from tests.bench.dummies import Corner
-
     seen: list[tuple[int, int]] = []
     whole = Corner.inspect
 
@@ -189,28 +186,28 @@ def test_canaries_are_planted_as_in_an_audit_and_left_out_of_the_answer(split: S
     assert without == (240, 0)
 
 
-@pytest.mark.parametrize(("given", "told"), [("truth.rate", 0.05), ("truth.count", 12.0), ("truth.target", 6.0), (0.3, 0.3)])
-def test_an_oracle_row_is_told_the_truth_and_says_so(split: Split, tmp_path: Path, given: object, told: float) -> None:
-    from tests.bench.dummies import Corner
-
+def test_an_oracle_row_is_told_the_truth_and_says_so(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[float | None] = []
     whole = Corner.inspect
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Corner, "inspect", lambda self, *a, **k: (heard.append(self.oracle), whole(self, *a, **k))[1])
-        choice = DetectorChoice("corner", settings={"oracle": given})
-        line = line_of(cell(split, AttackChoice("badnet", {"rate": 0.05, "target": 6}), choice), tmp_path)
-    assert heard == [told]
-    assert line["oracle"] is True
+    monkeypatch.setattr(Corner, "inspect", lambda self, *a, **k: (heard.append(self.oracle), whole(self, *a, **k))[1])
+    attack = AttackChoice("badnet", {"rate": 0.05, "target": 6})
+    given = {"truth.rate": 0.05, "truth.count": 12.0, "truth.target": 6.0, 0.3: 0.3}
+    for word in given:
+        line = line_of(cell(split, attack, DetectorChoice("corner", settings={"oracle": word})), tmp_path)
+        assert line["oracle"] is True
+        assert line["detector"]["settings"]["oracle"] == word
+    assert heard == list(given.values())
+    assert line_of(cell(split, attack, DetectorChoice("corner")), tmp_path)["oracle"] is False
 
 
-@pytest.mark.parametrize(("fails", "kind", "said"), [("input", "InputError", "did not like"), ("bug", "ZeroDivisionError", "a bug")])
-def test_a_cell_that_fails_is_a_line_with_its_error(split: Split, tmp_path: Path, fails: str, kind: str, said: str) -> None:
-    line = line_of(cell(split, AttackChoice("none"), DetectorChoice("corner", settings={"fails": fails})), tmp_path)
-    assert line["error"]["type"] == kind
-    assert said in line["error"]["message"]
-    assert line["error"]["where"][-1].startswith("dummies.py:")
-    assert "result" not in line
-    assert line["provenance"]["when"]
+def test_a_cell_that_fails_is_a_line_with_its_error(split: Split, tmp_path: Path) -> None:
+    for fails, kind, said in [("input", "InputError", "did not like"), ("bug", "ZeroDivisionError", "a bug")]:
+        line = line_of(cell(split, AttackChoice("none"), DetectorChoice("corner", settings={"fails": fails})), tmp_path)
+        assert line["error"]["type"] == kind
+        assert said in line["error"]["message"]
+        assert line["error"]["where"][-1].startswith("dummies.py:")
+        assert "result" not in line
+        assert line["provenance"]["when"]
 
 
 def test_data_from_files_drawn_and_apart(tmp_path: Path) -> None:
