@@ -16,7 +16,7 @@ from tocsin.errors import InputError
 from tocsin.networks.spectrum import Spectrum, SpectrumNet
 from tocsin.runtime import Runtime
 
-SMALL = Frequency(width=6, draws=3, steps=20, batch=32)
+SMALL = Frequency(width=6, draws=2, steps=20, batch=32)
 TINY = Frequency(width=2, draws=1, steps=2)
 
 

@@ -69,7 +69,7 @@ class QuantileDetector(PassiveDetector):
     classes, which flags about ``share`` of any clean set."""
     alpha: float = 0.01
     """Bound on the chance that the class test names any class of a clean set."""
-    tolerance: float = 1.5
+    tolerance: float = 1.2
     """The class test lets a class's odds of being flagged exceed those of the typical class by this factor."""
 
     paper: ClassVar[Mapping[str, Any]] = {}
