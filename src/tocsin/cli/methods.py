@@ -11,7 +11,6 @@ from typing import Any
 
 from tocsin.cli import options
 from tocsin.cli.console import say
-from tocsin.params import settings_of
 
 
 def command(json: options.Json = False) -> None:
@@ -34,6 +33,8 @@ def command(json: options.Json = False) -> None:
 
 def described(method: type[Any]) -> dict[str, Any]:
     """Name, one line and settings of a method's dataclass."""
+    from tocsin.params import settings_of
+
     meaning = sentences(method)
     settings = [
         {"name": f.name, "default": "" if f.default is dataclasses.MISSING else f.default, "meaning": meaning.get(f.name, "")}
