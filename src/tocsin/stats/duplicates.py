@@ -37,7 +37,7 @@ def near_duplicates(inputs: np.ndarray, labels: np.ndarray, device: torch.device
 def _thumbnails(inputs: np.ndarray, device: torch.device) -> torch.Tensor:
     parts = []
     for start in range(0, len(inputs), _CHUNK):
-        x = torch.from_numpy(np.ascontiguousarray(inputs[start : start + _CHUNK])).to(device).float().permute(0, 3, 1, 2)
+        x = torch.from_numpy(np.array(inputs[start : start + _CHUNK])).to(device).float().permute(0, 3, 1, 2)
         x = F.adaptive_avg_pool2d(x, _THUMBNAIL).flatten(1)
         parts.append(F.normalize(x - x.mean(1, keepdim=True), dim=1))
     return torch.cat(parts)
