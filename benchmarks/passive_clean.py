@@ -17,6 +17,7 @@ from passive_speed import OURS, provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.detectors.planted import planted
+
 from tocsin.detectors import DETECTORS
 
 FIRST_SEED = 9000
