@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 import real
-from audit_table import ROWS, provenance
-from tocsin.attacks import Attack
+from audit_table import ROWS
+from tocsin.bench.provenance import provenance
 from tocsin.data.dataset import Dataset
 from tocsin.kinds.image import ImageKind
-from tocsin.learning import FitSettings, fit, predict
+from tocsin.learning import FitSettings, fit
 from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
+from tocsin.victim import Trial, measure
 
 NETWORK = "small"
 
@@ -33,13 +36,8 @@ def victim(train: Dataset, epochs: int, seed: int) -> tuple[Classifier, ImageKin
     return fit(network, train.inputs, train.labels, kind, FitSettings(epochs=epochs), Runtime(seed=seed)), kind
 
 
-def measure(model: tuple[Classifier, ImageKind], test: Dataset, attack: Attack) -> dict[str, float]:
-    """ACC, and the share of the attack's victims that the trigger sends where it should."""
-    network, kind = model
-    rows = np.flatnonzero(attack.victims(test.labels))
-    acc = (predict(network, test.inputs, kind, Runtime()).argmax(1) == test.labels).mean()
-    hit = predict(network, attack.trigger(test.inputs[rows]), kind, Runtime()).argmax(1) == attack.goal(test.labels[rows])
-    return {"acc": float(acc), "asr": float(hit.mean())}
+def shares(model: tuple[Classifier, ImageKind], test: Dataset, trial: Trial) -> dict[str, float | int | None]:
+    return asdict(measure(model[0], test, model[1], Runtime(), trial))
 
 
 def main() -> None:
@@ -64,19 +62,19 @@ def main() -> None:
             if not flags.exists():
                 print(row, seed, "no flags yet", flush=True)
                 continue
-            attack = build(name, **settings)
-            poisoned = poison(train, attack, seed)
+            poisoned = poison(train, build(name, **settings), seed)
+            trial = Trial.of(poisoned.attack, test)
             clean = clean or victim(train, args.epochs, seed)
             kept = poisoned.dataset[~np.load(flags)]
             result = {
                 "row": row, "seed": seed, "network": NETWORK, "epochs": args.epochs, "recipe": poisoned.recipe,
                 "planted": len(poisoned.planted), "planted_left": int((~np.load(flags))[poisoned.planted].sum()),
-                "clean": measure(clean, test, attack),
-                "poisoned": measure(victim(poisoned.dataset, args.epochs, seed), test, attack),
-                "kept": measure(victim(kept, args.epochs, seed), test, attack),
+                "clean": shares(clean, test, trial),
+                "poisoned": shares(victim(poisoned.dataset, args.epochs, seed), test, trial),
+                "kept": shares(victim(kept, args.epochs, seed), test, trial),
             }  # fmt: skip
             with args.out.open("a") as out:
-                out.write(json.dumps({**result, **provenance()}) + "\n")
+                out.write(json.dumps({**result, **provenance("cpu", " ".join(sys.argv))}) + "\n")
             print(row, seed, result["clean"], result["poisoned"], result["kept"], flush=True)
 
 

@@ -26,20 +26,18 @@ from typing import Any
 import numpy as np
 
 import real
-from audit_table import provenance
-from tocsin.attacks import Attack
 from tocsin.attacks.learned import LearnedAttack
+from tocsin.bench.provenance import provenance
+from tocsin.bench.shared import LEAST_GAIN
 from tocsin.data.builtin import digits
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
 from tocsin.kinds.image import ImageKind
-from tocsin.learning import FitSettings, fit, predict
+from tocsin.learning import FitSettings, fit
 from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
-
-GATE = 0.5
-"""An attack works where its ASR is at least this far above the control."""
+from tocsin.victim import Measured, Trial, measure
 
 ROWS = (
     "none",
@@ -93,18 +91,8 @@ class Bench:
         model = build_network(self.network, data.inputs.shape[-1], len(data.classes), seed)
         return fit(model, data.inputs, data.labels, kind, self.settings, runtime), kind
 
-    def shares(self, victim: tuple[Classifier, ImageKind], attack: Attack) -> dict[str, float]:
-        """ACC, and the share of the attack's victims that reach its goal with and without the trigger."""
-        runtime, labels = Runtime(self.device), self.test.labels
-        guess = predict(victim[0], self.test.inputs, victim[1], runtime).argmax(axis=1)
-        rows = np.flatnonzero(attack.victims(labels))
-        triggered = predict(victim[0], attack.trigger(self.test.inputs[rows]), victim[1], runtime).argmax(axis=1)
-        goal = attack.goal(labels[rows])
-        return {
-            "acc": float(np.mean(guess == labels)),
-            "asr": float(np.mean(triggered == goal)),
-            "asr_without_trigger": float(np.mean(guess[rows] == goal)),
-        }
+    def measured(self, victim: tuple[Classifier, ImageKind], trial: Trial) -> Measured:
+        return measure(victim[0], self.test, victim[1], Runtime(self.device), trial)
 
     def cell(self, row: str, seed: int) -> dict[str, Any]:
         """One attack at one seed: poison, train, test, and the control."""
@@ -112,14 +100,16 @@ class Bench:
         began = time.perf_counter()
         poisoned = poison(self.train, build(name, **dict(w.split("=", 1) for w in words)), seed, Runtime(self.device))
         made, attack = time.perf_counter(), poisoned.attack
-        attacked = self.shares(self.trained(poisoned.dataset, seed), attack)
+        trial = Trial.of(attack, self.test)
+        attacked = self.measured(self.trained(poisoned.dataset, seed), trial)
         trained = time.perf_counter()
-        control = self.shares(self.clean(seed), attack)
+        control = self.measured(self.clean(seed), trial)
+        assert attacked.asr is not None
+        assert control.asr is not None
         return {
-            "recipe": poisoned.recipe, "planted": len(poisoned.planted), "covers": len(poisoned.covers), **attacked,
-            "control_asr": control["asr"], "clean_acc": control["acc"],
-            "works": attacked["asr"] - control["asr"] >= GATE if len(poisoned.planted) else None,
-            "victims": int(attack.victims(self.test.labels).sum()),
+            "recipe": poisoned.recipe, "planted": len(poisoned.planted), "covers": len(poisoned.covers), **asdict(attacked),
+            "control_asr": control.asr, "clean_acc": control.acc,
+            "works": attacked.asr - control.asr >= LEAST_GAIN if len(poisoned.planted) else None,
             "learned": attack.figures() if isinstance(attack, LearnedAttack) else {},
             "seconds": {"poisoning": made - began, "victim": trained - made},
         }  # fmt: skip
@@ -149,7 +139,7 @@ def main() -> None:
             if key(cell) in done:
                 continue
             try:
-                result = {**cell, **bench.cell(row, seed), "device": args.device, **provenance()}
+                result = {**cell, **bench.cell(row, seed), **provenance(str(Runtime(args.device).torch_device()), " ".join(sys.argv))}
             except InputError as why:  # the other rows may be possible
                 print(f"{row}: {why}", file=sys.stderr, flush=True)
                 continue

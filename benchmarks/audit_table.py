@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import resource
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import real
 from tocsin.auditing import audit
+from tocsin.bench.provenance import peak_rss_mb, provenance
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
 
@@ -73,23 +69,7 @@ def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool, flags: Pa
         "gap": report.findings.evidence.get("gap"), "view": report.findings.evidence.get("view"),
         "canaries": {c.trigger: [c.found, c.planted] for c in report.canaries},
         "seconds": report.seconds, "timings": dict(report.findings.timings), "images_trained": report.findings.evidence["images trained"],
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }  # fmt: skip
-
-
-def provenance() -> dict[str, object]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    dirty = bool(
-        subprocess.run(
-            ["git", "status", "--porcelain", "src"], capture_output=True, text=True, cwd=Path(__file__).parents[1]
-        ).stdout.strip()
-    )
-    with open("/proc/cpuinfo") as info:
-        cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
-    return {
-        "commit": commit, "dirty": dirty, "command": " ".join(sys.argv), "torch": torch.__version__, "numpy": np.__version__,
-        "python": platform.python_version(), "cpu": cpu, "threads": torch.get_num_threads(),
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "peak_rss_mb": peak_rss_mb(),
     }  # fmt: skip
 
 
@@ -108,7 +88,10 @@ def main() -> None:
         for row in args.rows:
             if (row, seed, args.preset, args.jpeg, not args.no_canaries) in done:
                 continue
-            result = {**cell(row, seed, args.preset, args.jpeg, not args.no_canaries, args.out.with_suffix(".flags")), **provenance()}
+            result = {
+                **cell(row, seed, args.preset, args.jpeg, not args.no_canaries, args.out.with_suffix(".flags")),
+                **provenance("cpu", " ".join(sys.argv)),
+            }
             with args.out.open("a") as out:
                 out.write(json.dumps(result) + "\n")
             print(row, seed, result["verdict"], "TPR", result["tpr"], "FPR", result["fpr"], f"{result['seconds']:.0f} s", flush=True)

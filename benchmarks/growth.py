@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import real
-from audit_table import provenance
 from tocsin.auditing import audit
+from tocsin.bench.provenance import peak_rss_mb, provenance
 from tocsin.learning import autocast
 from tocsin.networks import build_network
 from tocsin.networks.shortcut import ShortcutNet
@@ -38,12 +37,12 @@ def one(size: int, seed: int) -> dict[str, object]:
     """One audit of ``size`` pictures, in this process."""
     train, reserve = real.split("cifar10", seed)
     train = poison(train[np.random.default_rng(seed).permutation(len(train))[:size]], build("badnet", rate=0.01), seed).dataset
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_rss_mb()
     report = audit(train, reserve, runtime=Runtime(seed=seed))
     return {
         "samples": size, "seconds": report.seconds, "timings": dict(report.findings.timings), "verdict": report.verdict,
         "images_trained": report.findings.evidence["images trained"], "rounds": len(report.findings.evidence["rounds"]),
-        "rss_before_mb": before, "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_before_mb": before, "peak_rss_mb": peak_rss_mb(),
     }  # fmt: skip
 
 
@@ -127,7 +126,7 @@ def main() -> None:
     result = {
         "cells": cells, "flops_forward_an_image": forward, "flops_both_an_image": both, "flops": total, "peak_flops_a_second": rate,
         "floor_seconds": total / rate, "share_of_peak": total / rate / last["seconds"],
-        "resnet18_epoch_seconds": epoch, "audit_in_resnet18_epochs": last["seconds"] / epoch, **provenance(),
+        "resnet18_epoch_seconds": epoch, "audit_in_resnet18_epochs": last["seconds"] / epoch, **provenance("cpu", " ".join(sys.argv)),
     }  # fmt: skip
     print(json.dumps({k: v for k, v in result.items() if k != "cells"}, indent=1))
     if args.out:

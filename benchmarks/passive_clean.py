@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from passive_speed import OURS, provenance
+from passive_speed import OURS, where_from
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.detectors.planted import planted
@@ -45,7 +45,7 @@ def main() -> None:
                     row["found"][name] += bool(DETECTORS[name]().judge(victim).found)
             rows.append(row)
             print(row, flush=True)
-    args.out.write_text(json.dumps({"rows": rows, "first seed": FIRST_SEED, **provenance()}, indent=1) + "\n")
+    args.out.write_text(json.dumps({"rows": rows, "first seed": FIRST_SEED, **where_from()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from tocsin.bench.provenance import provenance
 from tocsin.data.dataset import Dataset
 from tocsin.detectors import DETECTORS
 from tocsin.detectors.feature import FeatureDetector
@@ -168,22 +168,12 @@ def high_water() -> float:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
-def provenance() -> dict[str, object]:
-    here = Path(__file__).parent
-    git = lambda *words: subprocess.run(["git", *words], capture_output=True, text=True, cwd=here).stdout.strip()  # noqa: E731
-    with open("/proc/cpuinfo") as info:
-        cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
-    versions = {}
-    for package in ("numpy", "scipy", "scikit-learn", "torch", "adversarial-robustness-toolbox"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "../src")), "command": " ".join(sys.argv),
-        "python": platform.python_version(), "versions": versions, "cpu": cpu, "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg(), "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }  # fmt: skip
+def where_from() -> dict[str, object]:
+    try:
+        art = importlib.metadata.version("adversarial-robustness-toolbox")
+    except importlib.metadata.PackageNotFoundError:
+        art = "not installed"
+    return {**provenance("cpu", " ".join(sys.argv)), "art": art, "load": os.getloadavg()}
 
 
 def main() -> None:
@@ -203,7 +193,7 @@ def main() -> None:
         one(args.one, args.folder, args.classes)
         return
     args.samples = args.samples or (1_000_000 if args.memory else 50_000)
-    began = provenance()
+    began = where_from()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         result = (memory if args.memory else speed)(args, Path(folder))
     sizes = {key: getattr(args, key) for key in ("samples", "width", "classes", "reserve", "repeats")}

@@ -88,6 +88,24 @@ def test_the_first_decides_and_the_others_share_one_victim(panel):
     assert SEEN[0] is SEEN[1]
 
 
+def test_a_passive_lead_shares_its_victim_too(panel):
+    audit(*DATA, detector="reader,other", runtime=CPU)
+    assert SEEN[0] is SEEN[1]
+
+
+def test_no_network_is_trained_where_none_is_asked_for(panel, monkeypatch):
+    def refuse(*given):
+        raise AssertionError("a network was trained")
+
+    monkeypatch.setattr("tocsin.detectors.victim.Victim.trained", refuse)
+    monkeypatch.setattr(Other, "asks_network", False)
+    monkeypatch.setattr(Other, "judge", lambda self, victim: answer(self.name, victim.train, victim.reserve, [0]))
+    audit(*DATA, detector="other", runtime=CPU)
+    audit(*DATA, detector="lead,other", canaries=False, runtime=CPU)
+    with pytest.raises(AssertionError, match="was trained"):
+        audit(*DATA, detector="lead,reader", canaries=False, runtime=CPU)
+
+
 def test_canaries_stay_away_from_those_who_cannot_take_them(panel):
     report = audit(*DATA, detector=["lead", "reader"], runtime=CPU)
     assert report.canaries

@@ -14,7 +14,7 @@ from tocsin import __version__
 from tocsin.canaries import TRIGGERS, Planted, plant
 from tocsin.data.dataset import Dataset
 from tocsin.data.pairing import match
-from tocsin.detectors.base import Findings
+from tocsin.detectors.base import Detector, Findings
 from tocsin.panel import configured, hear, names_of
 from tocsin.report.model import CanaryResult, Report
 from tocsin.runtime import Runtime
@@ -46,15 +46,19 @@ def audit(
     names = names_of(detector)
     settings, *others = configured(names, preset, params or {}, train.kind)
     train, reserve, notes = match(train, reserve)
-    working = plant(train, np.random.default_rng([runtime.seed, 0xCA])) if canaries and settings.takes_canaries else None
-    findings = settings.inspect(working.dataset if working else train, reserve, runtime, canaries=working.trigger if working else None)
-    results = _recovered(working, findings) if working else ()
+    recovered: tuple[CanaryResult, ...] = ()
+    if canaries and settings.takes_canaries:
+        findings, recovered = controlled(settings, train, reserve, runtime)
+        panel = hear(others, train, reserve, runtime)
+    else:
+        heard = hear([settings, *others], train, reserve, runtime)
+        findings, panel = heard[0], heard[1:]
     return Report(
         train=train,
         reserve=reserve,
-        findings=_without_canaries(findings, working) if working else findings,
-        canaries=results,
-        panel=hear(others, train, reserve, runtime),
+        findings=findings,
+        canaries=recovered,
+        panel=panel,
         settings={
             "preset": preset,
             "detector": ", ".join(names),
@@ -70,6 +74,14 @@ def audit(
     )
 
 
+def controlled(detector: Detector, train: Dataset, reserve: Dataset, runtime: Runtime) -> tuple[Findings, tuple[CanaryResult, ...]]:
+    """What ``detector`` finds in ``train`` beside planted canaries: findings without the canaries, and how many it recovered."""
+    working = plant(train, np.random.default_rng([runtime.seed, 0xCA]))
+    findings = detector.inspect(working.dataset, reserve, runtime, canaries=working.trigger)
+    real = ~working.mask
+    return replace(findings, scores=findings.scores[real], flagged=findings.flagged[real]), _recovered(working, findings)
+
+
 def _recovered(working: Planted, findings: Findings) -> tuple[CanaryResult, ...]:
     """How many canaries of each kind would have been flagged, were the kind the only attack."""
     real = np.sort(findings.scores[~working.mask])
@@ -79,11 +91,6 @@ def _recovered(working: Planted, findings: Findings) -> tuple[CanaryResult, ...]
         rank = np.searchsorted(real, findings.scores[mine]) / len(real)
         out.append(CanaryResult(name, int(mine.sum()), int(findings.flagged[mine].sum()), float(mine.mean()), float(rank.mean())))
     return tuple(out)
-
-
-def _without_canaries(findings: Findings, working: Planted) -> Findings:
-    real = ~working.mask
-    return replace(findings, scores=findings.scores[real], flagged=findings.flagged[real])
 
 
 def _torch_version() -> str:

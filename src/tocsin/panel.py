@@ -59,17 +59,16 @@ def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kin
     return made
 
 
-def hear(others: Sequence[Detector], train: Dataset, reserve: Dataset, runtime: Runtime) -> tuple[Findings, ...]:
-    """What each further detector finds in the person's own samples. Passive ones share one victim, trained once."""
-    heard: list[Findings] = []
+def hear(detectors: Sequence[Detector], train: Dataset, reserve: Dataset, runtime: Runtime) -> tuple[Findings, ...]:
+    """What each detector finds in the person's own samples. Passive ones share one victim, trained once and only where one asks."""
     victim: Victim | None = None
-    for detector in others:
-        if isinstance(detector, PassiveDetector):
-            if victim is None:
-                from tocsin.detectors.victim import Victim
+    if any(isinstance(detector, PassiveDetector) and detector.asks_network for detector in detectors):
+        from tocsin.detectors.victim import Victim
 
-                victim = Victim.trained(train, reserve, runtime)
-            heard.append(detector.inspect(train, reserve, runtime, victim=victim))
-        else:
-            heard.append(detector.inspect(train, reserve, runtime))
-    return tuple(heard)
+        victim = Victim.trained(train, reserve, runtime)
+    return tuple(
+        detector.inspect(train, reserve, runtime, victim=victim)
+        if isinstance(detector, PassiveDetector)
+        else detector.inspect(train, reserve, runtime)
+        for detector in detectors
+    )

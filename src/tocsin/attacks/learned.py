@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -18,7 +15,7 @@ import numpy as np
 from tocsin.attacks import stamps
 from tocsin.attacks.base import Attack
 from tocsin.data.dataset import Dataset
-from tocsin.data.npz import read_arrays
+from tocsin.data.npz import read_arrays, write_arrays
 from tocsin.errors import InputError
 from tocsin.params import HIDDEN
 from tocsin.runtime import Runtime
@@ -64,7 +61,7 @@ class LearnedAttack(Attack):
             return self.on(runtime).restored(read_arrays(file))
         learned = self.learn(dataset, runtime)
         with suppress(OSError):  # a cache that cannot be written costs time, not the answer
-            _write(file, learned)
+            write_arrays(file, learned)
         return self.on(runtime).restored(learned)
 
     def on(self, runtime: Runtime) -> Self:
@@ -113,17 +110,3 @@ class LearnedAttack(Attack):
         settings = {name: value for name, value in self.recipe().items() if name not in self.not_learned}
         text = json.dumps([settings, self.learning_version, seed, dataset.fingerprint], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _write(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as work:
-        try:
-            np.savez(work, **arrays)  # type: ignore[arg-type]
-            work.close()
-            os.replace(work.name, file)
-        except BaseException:
-            work.close()
-            os.unlink(work.name)
-            raise

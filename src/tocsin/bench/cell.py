@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from tocsin.attacks import Attack, NoAttack, Poisoned
-from tocsin.bench.choices import Cell, DetectorChoice
+from tocsin.auditing import controlled
+from tocsin.bench.choices import Cell
 from tocsin.bench.provenance import forget_peak, peak_rss_mb, provenance
 from tocsin.bench.shared import Planted, Shared
 from tocsin.bench.splits import Split, load_split
-from tocsin.canaries import plant
-from tocsin.data.dataset import Dataset
 from tocsin.detectors import Detector, Findings
 from tocsin.detectors.passive import PassiveDetector
 from tocsin.report.model import FOUND, NOTHING_FOUND
@@ -106,19 +105,12 @@ def _inspected(cell: Cell, method: Detector, split: Split, planted: Planted, sha
     else:
         forget_peak()
         began = time.perf_counter()
-        findings = _with_canaries(method, cell.detector, train, reserve, runtime)
+        if cell.detector.canaries and method.takes_canaries:
+            findings, _ = controlled(method, train, reserve, runtime)
+        else:
+            findings = method.inspect(train, reserve, runtime)
     seconds = time.perf_counter() - began
     return findings, {"seconds": seconds, "peak_rss_mb": peak_rss_mb(), "timings": dict(findings.timings)}
-
-
-def _with_canaries(method: Detector, choice: DetectorChoice, train: Dataset, reserve: Dataset, runtime: Runtime) -> Findings:
-    """As `tocsin.audit` inspects: with canaries planted in a working copy, and without them in the answer."""
-    if not (choice.canaries and method.takes_canaries):
-        return method.inspect(train, reserve, runtime)
-    working = plant(train, np.random.default_rng([runtime.seed, 0xCA]))
-    findings = method.inspect(working.dataset, reserve, runtime, canaries=working.trigger)
-    real = ~working.mask
-    return replace(findings, scores=findings.scores[real], flagged=findings.flagged[real])
 
 
 def compare(findings: Findings, poisoned: Poisoned) -> dict[str, Any]:

@@ -7,7 +7,6 @@ The lock is the operating system's and falls with the process that holds it; a f
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from tocsin.attacks import Attack, NoAttack, Poisoned
 from tocsin.bench.choices import VictimChoice, digest
 from tocsin.bench.splits import Split
 from tocsin.data.dataset import Dataset
+from tocsin.data.npz import write_arrays
 from tocsin.detectors.victim import Victim
 from tocsin.kinds.image import ImageKind
 from tocsin.learning import fit
@@ -162,19 +162,10 @@ class Shared:
         if not path.exists():
             with FileLock(f"{path}.lock"):
                 if not path.exists():
-                    _write(path, make())
+                    write_arrays(path, make())
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
 
 
 def _fresh(victim: VictimChoice, train: Dataset, seed: int) -> Classifier:
     return build_network(victim.network, train.inputs.shape[-1], len(train.classes), seed)
-
-
-def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    part = path.with_name(f".{path.name}.part")  # we hold the lock: the name is ours, and a killed run's rest is overwritten
-    with open(part, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

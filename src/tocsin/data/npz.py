@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -54,6 +55,21 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name.removesuffix(".npy"): read_member(archive, name) for name in archive.namelist()}
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as why:
         raise InputError(f"{path}: the archive is damaged or cannot be read ({why})") from why
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An uncompressed archive at ``path``, whole or not at all. Raises `OSError` when the disk refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # processes that write the same file stay out of each other's way
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _pick(members: dict[str, str], keys: Sequence[str], path: Path, what: str) -> str:

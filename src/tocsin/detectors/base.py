@@ -34,6 +34,20 @@ class ClassEvidence:
     """Named as a target class."""
 
 
+def class_evidence(
+    names: tuple[str, ...],
+    labels: np.ndarray,
+    flagged: np.ndarray,
+    statistic: np.ndarray,
+    p_values: np.ndarray,
+    suspects: np.ndarray,
+) -> tuple[ClassEvidence, ...]:
+    """One entry a class. ``labels`` and ``flagged`` (N,) of the samples that count; the others (C,), NaN statistics as 0."""
+    sizes, counts = np.bincount(labels, minlength=len(names)), np.bincount(labels[flagged], minlength=len(names))
+    columns = zip(names, sizes, counts, np.nan_to_num(statistic, nan=0.0), p_values, suspects, strict=True)
+    return tuple(ClassEvidence(k, n, int(s), int(f), float(t), float(p), bool(g)) for k, (n, s, f, t, p, g) in enumerate(columns))
+
+
 @dataclass(frozen=True)
 class Findings:
     """A detector's answer about one data set. Arrays are (N,) over the inspected set, in its order."""

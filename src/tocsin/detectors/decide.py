@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tocsin.detectors.base import ClassEvidence
+from tocsin.detectors.base import ClassEvidence, class_evidence
 
 if TYPE_CHECKING:
     from tocsin.detectors.distillation import Distilled
@@ -99,7 +99,8 @@ def tail(seen: Scored) -> Verdict:
         cuts[k] = cut(level[real & (labels == k)], rest)
         flagged |= (labels == k) & (level >= cuts[k])
     poisoned = chance_of_poison(gap)
-    classes = _evidence(names, labels, real, flagged, statistic, np.exp(-statistic / _NULL_SCALE), set(guilty))
+    named = np.isin(np.arange(len(names)), guilty)
+    classes = class_evidence(names, labels[real], flagged[real], statistic, np.exp(-statistic / _NULL_SCALE), named)
     shown = {names[k]: float(cuts[k] + location[k]) for k in guilty}
     return Verdict(
         flagged=flagged,
@@ -219,22 +220,6 @@ def _published(ratio: Callable[[np.ndarray, np.ndarray, np.ndarray], float], lim
     # The published test gives no probability: the distance from its limit is all there is.
     margin = statistic[largest] / limits[0]
     confidence = 1 - 0.5 / margin if guilty else 1 - 0.5 * margin
-    p = np.ones(len(names))
-    return Verdict(flagged, _evidence(names, labels, ~ignore, flagged, statistic, p, guilty), float(np.clip(confidence, 0, 1)), None)
-
-
-def _evidence(
-    names: tuple[str, ...],
-    labels: np.ndarray,
-    real: np.ndarray,
-    flagged: np.ndarray,
-    statistic: np.ndarray,
-    p_values: np.ndarray,
-    guilty: set[int],
-) -> tuple[ClassEvidence, ...]:
-    sizes = np.bincount(labels[real], minlength=len(names))
-    counts = np.bincount(labels[real & flagged], minlength=len(names))
-    return tuple(
-        ClassEvidence(k, names[k], int(sizes[k]), int(counts[k]), float(statistic[k]), float(p_values[k]), k in guilty)
-        for k in range(len(names))
-    )
+    named = np.isin(np.arange(len(names)), sorted(guilty))
+    classes = class_evidence(names, labels[~ignore], flagged[~ignore], statistic, np.ones(len(names)), named)
+    return Verdict(flagged, classes, float(np.clip(confidence, 0, 1)), None)

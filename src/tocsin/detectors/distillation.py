@@ -6,8 +6,6 @@ Poison distillation is the paper's section 4.2 (specification 2.4); members and 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 import threading
 import time
 import zipfile
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tocsin.data.dataset import Dataset
+from tocsin.data.npz import write_arrays
 from tocsin.detectors.confusion import _SCORE_BATCH, Bench, RoundSettings, confuse, penultimate, pretrain, score
 from tocsin.detectors.sharpen import FOLDS, count_distinct, sharpen
 from tocsin.errors import AuditIncomplete
@@ -335,12 +334,7 @@ class _Store:
     def write(self, r: int, margin: np.ndarray, loss: np.ndarray) -> None:
         if self.folder is None:
             return
-        buffer = io.BytesIO()
-        np.savez(buffer, margin=margin, loss=loss)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f"round-{r}.part"
-            temporary.write_bytes(buffer.getvalue())
-            os.replace(temporary, self.folder / f"round-{r}.npz")
+            write_arrays(self.folder / f"round-{r}.npz", {"margin": margin, "loss": loss})
         except OSError as why:
             raise AuditIncomplete(f"round {r + 1} could not be saved in {self.folder}: {why.strerror or why}") from why

@@ -11,17 +11,15 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tocsin.detectors.base import ClassEvidence, Findings
+from tocsin.detectors.base import Findings, class_evidence
 from tocsin.detectors.passive import PassiveDetector
 from tocsin.errors import InputError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from tocsin.data.dataset import Dataset
     from tocsin.detectors.victim import Victim
 
@@ -30,7 +28,7 @@ DEPTHS = (1.0, 0.3, 0.1, 0.03)
 
 
 @dataclass(frozen=True)
-class Scored:
+class Measurement:
     """What a method found before any decision."""
 
     scores: np.ndarray
@@ -60,8 +58,6 @@ class ClassTest:
 class QuantileDetector(PassiveDetector):
     """Base of the methods that flag a sample which scores above a quantile of clean ones."""
 
-    preset_name: str = "fast"
-    """The preset the settings started from; for the report only."""
     share: float = 0.1
     """Share of clean samples beyond the cut."""
     decision: Literal["class", "every"] = "class"
@@ -72,9 +68,6 @@ class QuantileDetector(PassiveDetector):
     tolerance: float = 1.2
     """The class test lets a class's odds of being flagged exceed those of the typical class by this factor."""
 
-    paper: ClassVar[Mapping[str, Any]] = {}
-    """The fields that ``preset="paper"`` changes."""
-
     def __post_init__(self) -> None:
         if not (0 < self.share < 1 and 0 < self.alpha < 1 and 1 <= self.tolerance < math.inf):
             raise InputError(
@@ -83,10 +76,8 @@ class QuantileDetector(PassiveDetector):
             )
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
-        """fast (the defaults) or paper (the published values and rule), with ``changes``. Raises `InputError` for other names."""
-        given = {"preset_name": "paper", **cls.paper} if name == "paper" else {}
-        return super().preset(name, **{**given, **changes})
+    def paper_fields(cls) -> dict[str, Any]:
+        return {"decision": "every", **cls.paper}
 
     def judge(self, victim: Victim) -> Findings:
         began = time.monotonic()
@@ -106,11 +97,7 @@ class QuantileDetector(PassiveDetector):
             flagged = named[train.labels] & (found.scores > cuts[train.labels])
             named &= np.isin(np.arange(len(names)), train.labels[flagged])
             cut = float(cuts[named].min()) if named.any() else None
-        sizes, counts = train.class_counts, np.bincount(train.labels[flagged], minlength=len(names))
-        classes = tuple(
-            ClassEvidence(k, names[k], int(sizes[k]), int(counts[k]), -math.log10(max(test.p[k], 1e-300)), float(test.p[k]), bool(named[k]))
-            for k in range(len(names))
-        )
+        classes = class_evidence(names, train.labels, flagged, -np.log10(np.maximum(test.p, 1e-300)), test.p, named)
         clean = chance_of_clean(min(1.0, float(test.p.min(initial=1.0)) * len(names)))
         now = time.monotonic()
         return Findings(
@@ -132,7 +119,7 @@ class QuantileDetector(PassiveDetector):
             oracle=found.oracle,
         )
 
-    def score(self, victim: Victim) -> Scored:
+    def score(self, victim: Victim) -> Measurement:
         """The method itself."""
         raise NotImplementedError
 

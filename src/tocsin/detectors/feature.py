@@ -6,18 +6,16 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tocsin.detectors.base import ClassEvidence, Findings
+from tocsin.detectors.base import Findings, class_evidence
 from tocsin.detectors.passive import PassiveDetector
 from tocsin.errors import InputError
 from tocsin.stats.blocks import LARGEST, Group, by_class, unusable
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from tocsin.detectors.victim import Victim
     from tocsin.runtime import Runtime
 
@@ -114,25 +112,17 @@ class FeatureDetector(PassiveDetector):
     inspected samples are, and may be compared with them.
     """
 
-    preset_name: str = "fast"
-    """The preset the settings started from; for the report only."""
     decision: Literal["reserve", "paper"] = "reserve"
     """reserve (ours): a class is suspect if its reserve samples, too, say that something was added to it; paper: the published rule."""
     alpha: float = 0.05
     """reserve: bound on the chance of finding anything in clean data, as far as the reserve is like them."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
-    paper: ClassVar[Mapping[str, Any]] = {}
-    """The fields that ``preset="paper"`` changes, beside the decision."""
-
     def __post_init__(self) -> None:
         checked_share("alpha", self.alpha, 1.0)
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
-        """fast (the defaults) or paper (the published rule and values, less any oracle), with ``changes``. Raises `InputError`."""
-        given = {"preset_name": "paper", "decision": "paper", **cls.paper} if name == "paper" else {}
-        return super().preset(name, **{**given, **changes})
+    def paper_fields(cls) -> dict[str, Any]:
+        return {"decision": "paper", **cls.paper}
 
     def judge(self, victim: Victim) -> Findings:
         began = time.monotonic()
@@ -145,7 +135,7 @@ class FeatureDetector(PassiveDetector):
             preset=self.preset_name,
             scores=answer.scores.inspected.astype(np.float32),
             flagged=answer.flagged,
-            classes=_evidence(data, answer),
+            classes=class_evidence(data.names, data.labels, answer.flagged, answer.scores.statistic, answer.p_values, answer.suspects),
             confidence=confidence(answer.p_values, bool(answer.flagged.any())),
             threshold=answer.threshold,
             control=answer.scores.control.astype(np.float32),
@@ -173,13 +163,3 @@ def checked_share(name: str, value: float | None, most: float) -> None:
     """Raises `InputError` for an oracle or a budget that is no share."""
     if value is not None and not 0 <= value <= most:
         raise InputError(f"{name}: got {value}; allowed is a share from 0 to {most:g}")
-
-
-def _evidence(data: Readings, answer: Answer) -> tuple[ClassEvidence, ...]:
-    sizes = np.bincount(data.labels, minlength=data.classes)
-    counts = np.bincount(data.labels[answer.flagged], minlength=data.classes)
-    statistic = np.nan_to_num(answer.scores.statistic, nan=0.0)
-    return tuple(
-        ClassEvidence(k, name, int(sizes[k]), int(counts[k]), float(statistic[k]), float(answer.p_values[k]), bool(answer.suspects[k]))
-        for k, name in enumerate(data.names)
-    )

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from tocsin.attacks.stamps import shrink, to_bytes
-from tocsin.data.dataset import Dataset
-from tocsin.detectors.base import Findings
-from tocsin.detectors.excess import QuantileDetector, Scored
+from tocsin.detectors.excess import Measurement, QuantileDetector
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
@@ -41,9 +39,8 @@ class Frequency(QuantileDetector):
     """Frequency: finds pictures whose spectrum looks tampered with to a network trained on made-up triggers."""
 
     name: ClassVar[str] = "frequency"
-    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
+    asks_network: ClassVar[bool] = False
     paper: ClassVar[Mapping[str, Any]] = {
-        "decision": "every",
         "cut": "network",
         "width": 32,
         "whiten": False,
@@ -91,17 +88,7 @@ class Frequency(QuantileDetector):
                 "allowed are an lr above 0, a weight_decay from 0 and folds from 2"
             )
 
-    def inspect(
-        self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None, victim: Victim | None = None
-    ) -> Findings:
-        """As `PassiveDetector.inspect`, but no victim is trained: none is read."""
-        if victim is None:
-            from tocsin.detectors.victim import Victim
-
-            victim = Victim.untrained(train, reserve, runtime)
-        return super().inspect(train, reserve, runtime, canaries=canaries, victim=victim)
-
-    def score(self, victim: Victim) -> Scored:
+    def score(self, victim: Victim) -> Measurement:
         """Scores are log odds of "tampered with". No network scores a reserve sample that it was trained on."""
         began, runtime, reserve = time.monotonic(), victim.runtime, victim.reserve
         if len(reserve) < self.folds:
@@ -114,7 +101,7 @@ class Frequency(QuantileDetector):
         control = _log_odds(judges, part, reserve.inputs, runtime, "Frequency: reserve")
         drawn = rng.integers(0, self.folds, len(victim.train))
         scores = _log_odds(judges, drawn, victim.train.inputs, runtime, "Frequency: reading spectra")
-        return Scored(
+        return Measurement(
             scores,
             control,
             reserve.labels,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,21 +20,35 @@ if TYPE_CHECKING:
     from tocsin.detectors.victim import Victim
 
 
+@dataclass(frozen=True)
 class PassiveDetector(Detector):
     """Base of the methods that read a `Victim`: a frozen dataclass whose fields are the hyper-parameters, with a sentence each.
 
     They carry no canaries: samples planted for a positive control would move the per-class statistics they rest on.
     """
 
+    preset_name: str = "fast"
+    """The preset the settings started from; for the report only."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
     takes_canaries: ClassVar[bool] = False
-    presets: ClassVar[tuple[str, ...]] = ("fast", "paper")
+    asks_network: ClassVar[bool] = True
+    """Whether the victim's network has to be trained; some look at the pictures alone."""
+    paper: ClassVar[Mapping[str, Any]] = {}
+    """The fields that ``preset="paper"`` changes, beside those of the family."""
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
-        """These methods are cheap: every preset is the published procedure, less any oracle. Raises `InputError` for other names."""
-        if name not in cls.presets:
-            raise InputError(f"preset: got {name!r}, {cls.name} has {', '.join(cls.presets)}")
-        return cls(**changes)
+        """fast (the defaults) or paper (the published rule and values, less any oracle), with ``changes``. Raises `InputError`."""
+        if name not in ("fast", "paper"):
+            raise InputError(f"preset: got {name!r}, {cls.name} has fast, paper")
+        given = {"preset_name": "paper", **cls.paper_fields()} if name == "paper" else {}
+        return cls(**{**given, **changes})
+
+    @classmethod
+    def paper_fields(cls) -> dict[str, Any]:
+        """What ``preset="paper"`` changes."""
+        return dict(cls.paper)
 
     def inspect(
         self,
@@ -49,7 +65,7 @@ class PassiveDetector(Detector):
         if victim is None:
             from tocsin.detectors.victim import Victim
 
-            victim = Victim.trained(train, reserve, runtime)
+            victim = (Victim.trained if self.asks_network else Victim.untrained)(train, reserve, runtime)
         return self.judge(victim)
 
     @abstractmethod

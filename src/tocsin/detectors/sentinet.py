@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tocsin.detectors.excess import QuantileDetector, Scored, split
+from tocsin.detectors.excess import Measurement, QuantileDetector, split
 from tocsin.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class SentiNet(QuantileDetector):
     """SentiNet: finds samples with a region that carries their label along when it is pasted on clean pictures."""
 
     name: ClassVar[str] = "sentinet"
-    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
-    paper: ClassVar[Mapping[str, Any]] = {"images": 100, "fit": 400, "decision": "every"}
+    paper: ClassVar[Mapping[str, Any]] = {"images": 100, "fit": 400}
 
     share: float = 0.05
     """Share of clean samples beyond the cut."""
@@ -62,7 +61,7 @@ class SentiNet(QuantileDetector):
         if self.oracle_box is not None and (self.oracle is None or len(self.oracle_box) != 4 or min(self.oracle_box) < 0):
             raise InputError(f"oracle_box: got {self.oracle_box}; allowed is top, left, height, width, together with oracle")
 
-    def score(self, victim: Victim) -> Scored:
+    def score(self, victim: Victim) -> Measurement:
         """Scores are signed distances to the boundary, positive above it. The three parts of the reserve are disjoint."""
         began = time.monotonic()
         train, rng = victim.train, np.random.default_rng([victim.runtime.seed, 0x5E])
@@ -79,7 +78,7 @@ class SentiNet(QuantileDetector):
         control = distances(curve, fooled, confidence)
         fooled, confidence = ask(train, "SentiNet: pasting", boxes)
         scores = distances(curve, fooled, confidence)
-        return Scored(
+        return Measurement(
             scores,
             control,
             held_out.labels,

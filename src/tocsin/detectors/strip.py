@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tocsin.detectors.excess import QuantileDetector, Scored, split
+from tocsin.detectors.excess import Measurement, QuantileDetector, split
 from tocsin.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ class Strip(QuantileDetector):
     """STRIP: finds samples whose prediction stays certain when other pictures are laid over them."""
 
     name: ClassVar[str] = "strip"
-    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
-    paper: ClassVar[Mapping[str, Any]] = {"overlays": 100, "decision": "every"}
+    paper: ClassVar[Mapping[str, Any]] = {"overlays": 100}
 
     overlays: int = 32
     """N: reserve pictures laid over each sample; half of the reserve at most. All samples get the same ones."""
@@ -39,13 +38,13 @@ class Strip(QuantileDetector):
         if self.overlays < 1 or not 0 < self.weight < math.inf:
             raise InputError(f"overlays {self.overlays}, weight {self.weight}: allowed are overlays from 1 and a weight above 0")
 
-    def score(self, victim: Victim) -> Scored:
+    def score(self, victim: Victim) -> Measurement:
         """Scores are the negative mean entropy in nats, so that certain is high. Overlays and control are different reserve samples."""
         began = time.monotonic()
         overlays, held_out = split(victim.reserve, (self.overlays,), np.random.default_rng([victim.runtime.seed, 0x57]), self.name)
         control = entropies(victim, held_out.inputs, overlays.inputs, self.weight, "STRIP: reserve")
         scores = entropies(victim, victim.train.inputs, overlays.inputs, self.weight, "STRIP: superimposing")
-        return Scored(
+        return Measurement(
             -scores,
             -control,
             held_out.labels,
