@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.detectors.decide import Scored, chance_of_poison, class_locations, cut, tail, tails, widest_gap
+from tocsin.detectors.decide import Scored, chance_of_poison, cut, tail, tails, widest_gap
 from tocsin.stats.class_test import em_ratio, log_normal, project, simplified_ratio
 
 
@@ -17,14 +17,17 @@ def scores(rng: np.random.Generator, classes: int = 10, each: int = 1000):
     return s, labels
 
 
-def decide(s, labels, control, control_labels, classes=10, ignore=None):
+def decide(s, labels, classes=10, ignore=None):
+    return after([{"only": s}], labels, classes, ignore)
+
+
+def after(rounds, labels, classes=10, ignore=None):
     names = tuple(f"c{k}" for k in range(classes))
-    return tail(Scored(s, labels, control, control_labels, names, np.zeros(len(s), bool) if ignore is None else ignore))
+    return tail(Scored(rounds, labels, names, np.zeros(len(labels), bool) if ignore is None else ignore))
 
 
-def control_for(rng, classes=10):
-    s, labels = scores(rng, classes, 50)
-    return s, labels
+def named(verdict):
+    return [c.index for c in verdict.classes if c.suspect]
 
 
 @pytest.mark.parametrize("count", [25, 100, 1000])
@@ -33,7 +36,7 @@ def test_few_and_many_poisons_in_one_class_are_found(count):
     s, labels = scores(rng)
     poison = np.flatnonzero(labels == 4)[:count]
     s[poison] = rng.normal(4.5, 0.8, count)
-    verdict = decide(s, labels, *control_for(rng))
+    verdict = decide(s, labels)
     assert [c.index for c in verdict.classes if c.suspect] == [4]
     assert verdict.flagged[poison].mean() > 0.95
     assert np.delete(verdict.flagged, poison).mean() < 0.005
@@ -54,7 +57,7 @@ def test_clean_scores_are_left_alone():
     loud = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        verdict = decide(*scores(rng), *control_for(rng))
+        verdict = decide(*scores(rng))
         loud += bool(verdict.flagged.any())
     assert loud <= 1
 
@@ -64,17 +67,47 @@ def test_heavy_tails_in_all_classes_are_not_a_finding():
     s, labels = scores(rng)
     natural = rng.random(len(s)) < 0.03
     s[natural] += rng.exponential(2.5, natural.sum())
-    assert not decide(s, labels, *control_for(rng)).flagged.any()
+    assert not decide(s, labels).flagged.any()
 
 
-def test_a_class_whose_clean_control_scores_high_too_is_not_a_finding():
-    rng = np.random.default_rng(4)
-    s, labels = scores(rng)
-    control, control_labels = control_for(rng)
-    s[labels == 7] += 3
-    assert decide(s, labels, control, control_labels).flagged.any()  # without the control's word it would be one
-    control[control_labels == 7] += 3
-    assert not decide(s, labels, control, control_labels).flagged.any()
+def two_rounds(rng, first=None, second=None):
+    """Clean scores of two rounds, a plain and a sharpened view of each, and a group of 60 that stands out where its class is given."""
+    rounds, labels = [], scores(rng)[1]
+    for r, where in enumerate((first, second)):
+        views = {f"{kind} {r}": scores(rng)[0] for kind in ("plain", "sharpened")}
+        if where is not None:
+            kind, target = where
+            views[f"{kind} {r}"][np.flatnonzero(labels == target)[:60]] = rng.normal(5, 0.5, 60)
+        rounds.append(views)
+    return rounds, labels
+
+
+def test_a_group_that_only_one_round_shows_is_not_a_finding():
+    rng = np.random.default_rng(11)
+    once = after(*two_rounds(rng, first=("sharpened", 2)))
+    assert not once.flagged.any()
+    assert max(once.evidence["gaps by view"].values()) > 1.8  # it is seen there, and does not count
+    other = after(*two_rounds(rng, first=("sharpened", 2), second=("plain", 3)))
+    assert named(other) == []
+    twice = after(*two_rounds(rng, first=("sharpened", 2), second=("plain", 2)))
+    assert named(twice) == [2]
+    assert twice.flagged[2000:2060].mean() > 0.95
+
+
+def test_targets_that_show_in_different_views_are_all_named():
+    rng = np.random.default_rng(12)
+    rounds, labels = two_rounds(rng, first=("sharpened", 2), second=("sharpened", 2))
+    seven = np.flatnonzero(labels == 7)[:60]
+    for r in (0, 1):
+        rounds[r][f"plain {r}"][seven] = rng.normal(6, 0.5, 60)
+    verdict = after(rounds, labels)
+    assert named(verdict) == [2, 7]
+    assert verdict.flagged[seven].mean() > 0.95
+    assert verdict.flagged[np.flatnonzero(labels == 2)[:60]].mean() > 0.95
+    assert verdict.flagged.mean() < 0.015
+    views = {name: cut["view"].split()[0] for name, cut in verdict.evidence["thresholds"].items()}
+    assert views == {"c2": "sharpened", "c7": "plain"}
+    assert verdict.view.startswith("plain")
 
 
 def test_canaries_take_no_part():
@@ -83,16 +116,15 @@ def test_canaries_take_no_part():
     ignore = np.zeros(len(s), bool)
     ignore[np.flatnonzero(labels == 2)[:60]] = True
     s[ignore] = 8
-    assert not decide(s, labels, *control_for(rng), ignore=ignore).flagged.any()
+    assert not decide(s, labels, ignore=ignore).flagged.any()
 
 
-def test_two_classes_and_missing_control_do_not_break():
+def test_two_classes_do_not_break():
     rng = np.random.default_rng(6)
     s, labels = scores(rng, 2, 1000)
-    empty = np.empty(0), np.empty(0, np.int64)
-    assert not decide(s, labels, *empty, classes=2).flagged.any()
+    assert not decide(s, labels, classes=2).flagged.any()
     s[:200] = rng.normal(7, 0.5, 200)
-    verdict = decide(s, labels, *empty, classes=2)
+    verdict = decide(s, labels, classes=2)
     assert [c.index for c in verdict.classes if c.suspect] == [0]
 
 
@@ -113,14 +145,6 @@ def test_tails_are_the_mth_largest_and_small_classes_are_left_out():
     assert got[0] == 12
     assert got[1] == 25
     assert np.isnan(got[2])
-
-
-def test_locations_are_shrunk_and_sum_to_nothing():
-    control, labels = np.array([0.0] * 150 + [10.0] * 100 + [10.0]), np.array([0] * 150 + [1] * 100 + [2])
-    got = class_locations(control, labels, 3)
-    assert got.sum() == pytest.approx(0)
-    assert got[1] - got[0] > 5
-    assert got[2] < got[1]
 
 
 def test_cut_bounds_what_clean_samples_would_be_flagged():

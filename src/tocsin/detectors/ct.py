@@ -126,7 +126,7 @@ class ConfusionTraining(Detector):
         Deterministic on one machine for one ``runtime.seed``. With ``runtime.checkpoints`` each finished round is kept there and a
         killed run goes on from it.
         """
-        from tocsin.detectors.decide import DECISIONS, Scored, Verdict
+        from tocsin.detectors.decide import DECISIONS, Scored
         from tocsin.detectors.distillation import Distillation
 
         if len(train.classes) < 2:
@@ -140,40 +140,30 @@ class ConfusionTraining(Detector):
         result = work.run()
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + len(confusing), None)
-        last = Scored(result.scores[:n], train.labels, result.scores[held], held_out.labels, train.classes, ignore, result, self.alpha)
-        views = {"last": last}
-        if self.decision == "tail":  # some triggers show at once and are diluted later, others need all rounds
-            views = {
-                name: replace(last, scores=seen[:n], control=seen[held], levelled=name.startswith("sharpened"))
-                for name, seen in result.views.items()
-            }
-
-        def decide(leave_out: np.ndarray) -> tuple[Verdict, str]:
-            """The verdict of the view in which a class stands out most, and the view's name."""
-            verdicts = {name: DECISIONS[self.decision](replace(view, ignore=leave_out)) for name, view in views.items()}
-            best = max(verdicts, key=lambda name: verdicts[name].strength)
-            return verdicts[best], best
-
-        verdict, view = decide(ignore)
+        decision = DECISIONS[self.decision]
+        views = [{name: scores[:n] for name, scores in views.items()} for views in result.views]
+        seen = Scored(views, train.labels, train.classes, ignore, result, self.alpha)
+        verdict = decision(seen)
         flagged = verdict.flagged & ~ignore
         for kind in range(int(kinds.max()) + 1):
             mine = kinds == kind
-            flagged |= decide((ignore & ~mine) | flagged)[0].flagged & mine
+            flagged |= decision(replace(seen, ignore=(ignore & ~mine) | flagged)).flagged & mine
+        scores = {name: scores for views in result.views for name, scores in views.items()}.get(verdict.view or "", result.scores)
         timings = {**result.timings, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
         return Findings(
             detector=self.name,
             preset=self.preset_name,
-            scores=views[view].scores,
+            scores=scores[:n],
             flagged=flagged,
             classes=verdict.classes,
             confidence=verdict.confidence,
             threshold=verdict.threshold,
-            control=views[view].control,
+            control=scores[held],
             evidence={
                 "rounds": result.history,
                 "images trained": result.seen,
                 "settings": asdict(self),
-                "view": view,
+                "view": verdict.view,
                 **verdict.evidence,
             },
             timings=timings,

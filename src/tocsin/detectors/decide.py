@@ -7,7 +7,7 @@ poison rates although the scores separate (docs/confusion-training.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,26 +39,19 @@ class Verdict:
     classes: tuple[ClassEvidence, ...]
     confidence: float
     threshold: float | None
+    view: str | None = None
+    """Name of the scores in which the most suspicious class stands out most."""
     evidence: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def strength(self) -> float:
-        """How far the most suspicious class stands out."""
-        return max(c.statistic for c in self.classes)
 
 
 @dataclass(frozen=True)
 class Scored:
     """What a decision rests on."""
 
-    scores: np.ndarray
-    """(N,) of the inspected rows, canaries included."""
+    rounds: Sequence[Mapping[str, np.ndarray]]
+    """Of each round, by the view's name: (N,) scores of the inspected rows, canaries included, comparable between classes."""
     labels: np.ndarray
     """(N,) int64."""
-    control: np.ndarray
-    """(M,) scores of the reserve samples that no network was trained on; may be empty."""
-    control_labels: np.ndarray
-    """(M,) int64."""
     names: tuple[str, ...]
     """Of the classes."""
     ignore: np.ndarray
@@ -67,48 +60,61 @@ class Scored:
     """What else the rounds left behind; the published tests need its features."""
     alpha: float = 0.01
     """Bound on the chance of naming any class of a clean data set."""
-    levelled: bool = False
-    """What sets clean classes apart has been taken out of the scores already."""
 
 
 Decision = Callable[[Scored], Verdict]
 
 
 def tail(seen: Scored) -> Verdict:
-    """Compares the upper tails of the classes with each other, after the control has taken out what sets the classes apart anyway.
+    """Compares the upper tails of the classes with each other: in which class, if any, does a group stand out, and after two rounds?
 
-    A backdoor has one or few targets, so its samples make the tail of few classes stand out from those of the rest. At each depth m
-    the m-th largest score of every class is taken, classes are put in order, and the widest gap between neighbours in the upper half
-    is measured in units of the spread of the classes below it. Natural families of look-alikes make tails of all classes heavy and
-    leave no such gap. In the classes above the gap, samples are flagged from where they outnumber what the rest predicts.
+    A backdoor has one or few targets, so its samples make the tail of few classes stand out from those of the rest (`stands_out`).
+    Natural families of look-alikes make tails of all classes heavy and leave no gap; a family that one round's networks happen
+    not to forget is gone in the next. So of each round the better view counts, and of the rounds the second best. A class's samples
+    are flagged in the view in which it stands out most, from where they outnumber what the other classes predict.
     """
-    scores, labels, names, real = seen.scores, seen.labels, seen.names, ~seen.ignore
-    location = np.zeros(len(names)) if seen.levelled else class_locations(seen.control, seen.control_labels, len(names))
-    level = scores - location[labels]
-    unit = tail_unit(level[real], labels[real], len(names))
-    gaps = [widest_gap(tails(level[real], labels[real], len(names), m), unit) for m in depths(int(real.sum()))]
-    best = max(range(len(gaps)), key=lambda i: gaps[i][0])
-    gap = gaps[best][0]
-    statistic = np.max([g * np.isin(np.arange(len(names)), s) for g, s in gaps], axis=0)
+    labels, names, real = seen.labels, seen.names, ~seen.ignore
+    scores = {name: view for views in seen.rounds for name, view in views.items()}
+    looks = {name: stands_out(view[real], labels[real], len(names)) for name, view in scores.items()}
+    by_round = np.array([np.max([looks[name] for name in views], axis=0) for views in seen.rounds])
+    statistic = np.sort(by_round, axis=0)[-min(2, len(by_round))]
+    best = [max(looks, key=lambda name: looks[name][k]) for k in range(len(names))]
     threshold = -_NULL_SCALE * math.log(seen.alpha)
-    guilty = [k for k in range(len(names)) if statistic[k] > threshold]
-    flagged = np.zeros(len(scores), bool)
+    guilty = np.flatnonzero(statistic > threshold)
+    flagged = np.zeros(len(labels), bool)
     cuts = {}
     for k in guilty:
-        rest = np.concatenate([level[real & (labels == j)] for j in range(len(names)) if j not in guilty])
-        cuts[k] = cut(level[real & (labels == k)], rest)
-        flagged |= (labels == k) & (level >= cuts[k])
-    poisoned = chance_of_poison(gap)
+        view = scores[best[k]]
+        cuts[k] = cut(view[real & (labels == k)], view[real & ~np.isin(labels, guilty)])
+        flagged |= (labels == k) & (view >= cuts[k])
+    poisoned = chance_of_poison(float(statistic.max()))
     named = np.isin(np.arange(len(names)), guilty)
-    classes = class_evidence(names, labels[real], flagged[real], statistic, np.exp(-statistic / _NULL_SCALE), named)
-    shown = {names[k]: float(cuts[k] + location[k]) for k in guilty}
+    lead = best[int(np.argmax(statistic))]
+    shown = [float(cuts[k]) for k in guilty if best[k] == lead]
     return Verdict(
         flagged=flagged,
-        classes=classes,
-        confidence=poisoned if guilty else 1 - poisoned,
-        threshold=min(shown.values()) if shown else None,
-        evidence={"gap": float(gap), "gap needed": threshold, "depth": depths(int(real.sum()))[best], "thresholds": shown},
+        classes=class_evidence(names, labels[real], flagged[real], statistic, np.exp(-statistic / _NULL_SCALE), named),
+        confidence=poisoned if len(guilty) else 1 - poisoned,
+        threshold=min(shown) if shown else None,
+        view=lead,
+        evidence={
+            "gap": float(statistic.max()),
+            "gap needed": threshold,
+            "gaps by view": {name: float(look.max()) for name, look in looks.items()},
+            "thresholds": {names[k]: {"view": best[k], "score": float(cuts[k])} for k in guilty},
+        },
     )
+
+
+def stands_out(scores: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """(C,) how far each class's upper tail stands out from the classes below it; 0 for those that do not.
+
+    At each depth m the m-th largest score of every class is taken, classes are put in order, and the widest gap between neighbours in
+    the upper half is measured in units of the spread of the classes below it.
+    """
+    unit = tail_unit(scores, labels, classes)
+    gaps = [widest_gap(tails(scores, labels, classes, m), unit) for m in depths(len(scores))]
+    return np.asarray(np.max([gap * np.isin(np.arange(classes), above) for gap, above in gaps], axis=0))
 
 
 def chance_of_poison(gap: float) -> float:
@@ -124,19 +130,6 @@ def chance_of_poison(gap: float) -> float:
 def depths(n: int) -> list[int]:
     """Numbers of samples m at which the tails of ``n`` samples are compared."""
     return sorted({max(_LEAST_DEPTH, round(share * n)) for share in SHARES})
-
-
-def class_locations(control: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """(C,) how much higher each class's clean samples score than the average class's, from the control, shrunk where it is small."""
-    if not len(control):
-        return np.zeros(classes)
-    overall = float(np.median(control))
-    out = np.zeros(classes)
-    for k in range(classes):
-        mine = control[labels == k]
-        if len(mine):
-            out[k] = (np.median(mine) - overall) * len(mine) / (len(mine) + 10)
-    return np.asarray(out - out.mean())
 
 
 def tails(scores: np.ndarray, labels: np.ndarray, classes: int, m: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tocsin.data.dataset import Dataset
 from tocsin.data.npz import write_arrays
 from tocsin.detectors.confusion import _SCORE_BATCH, Bench, RoundSettings, confuse, penultimate, pretrain, score
-from tocsin.detectors.sharpen import FOLDS, count_distinct, sharpen
+from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
 from tocsin.errors import AuditIncomplete
 from tocsin.runtime import Runtime
 from tocsin.stats.duplicates import near_duplicates
@@ -36,8 +36,9 @@ class Distilled:
 
     scores: np.ndarray
     """(n + m,) float32 over inspected and reserve rows."""
-    views: dict[str, np.ndarray]
-    """(n + m,) float32 each: the scores as they stood after each round, plain and sharpened (`sharpen`), by "margins 1" and the like."""
+    views: list[dict[str, np.ndarray]]
+    """(n + m,) float32 each: the scores as they stood after each round, plain and sharpened (`sharpen`), comparable between classes, by
+    "margins 1" and the like; empty where the decision does not look at them."""
     predicted: np.ndarray
     """(n,) bool: the last round's network still predicts the delivered label."""
     median_band: np.ndarray
@@ -81,7 +82,8 @@ class Distillation:
         self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
         # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
         self.groups = near_duplicates(self.train.inputs, self.train.labels, self.device) if how.cross_fit else np.arange(self.n)
-        if how.sharpen:
+        self.viewed = how.decision == "tail"
+        if self.viewed or how.sharpen:
             answers = self.joined.labels[self.n :]
             repeats = near_duplicates(self.joined.inputs[self.n :], answers, self.device)
             self.distinct = count_distinct(repeats, answers, len(self.train.classes))
@@ -92,7 +94,7 @@ class Distillation:
         margins: list[np.ndarray] = []
         weights: list[nn.Module | None] = [None] * how.members
         history: list[dict[str, Any]] = []
-        views: dict[str, np.ndarray] = {}
+        views: list[dict[str, np.ndarray]] = []
         seen = 0
         for r in range(how.rounds):
             began = time.monotonic()
@@ -103,12 +105,13 @@ class Distillation:
             self.timings[f"round {r}"] = time.monotonic() - began
             seen += how.members * _images(settings)
             combined = combine(margins, self.n, self.ignore)
-            views[f"margins {r + 1}"] = combined
-            if how.sharpen:
-                views[f"sharpened {r + 1}"] = self._sharpened(r, combined)
+            sharp = self._sharpened(r, combined) if how.sharpen else None
+            if self.viewed:
+                plain = by_class(combined, self.joined.labels, self.n, self.distinct).astype(np.float32)
+                views.append({f"margins {r + 1}": plain, **({f"sharpened {r + 1}": sharp} if sharp is not None else {})})
             history.append(self._summary(r, kept[r], combined, settings))
             if r + 1 < how.rounds:
-                order = np.argsort(self._ranks(loss, combined, views.get(f"sharpened {r + 1}")), kind="stable")
+                order = np.argsort(self._ranks(loss, combined, sharp), kind="stable")
                 floor = 100 if r == how.rounds - 2 else 50
                 kept.append(distil(order, self.train.labels, len(self.train.classes), how.keep[r], floor))
         return Distilled(

@@ -17,9 +17,9 @@ MOST = 0.1
 _LEAST = 8
 FOLDS = 10
 _CHUNK = 4096
-_SHRINK = 60.0
-"""The usual class's measure counts as much as this many distinct reserve samples of a class's own. Frames of one film are one sample: with
-fewer, the noise of small or repetitive reserves makes gaps of its own (docs/confusion-training.md)."""
+_HALF = 75.0
+"""Distinct reserve samples of a class with which its own measure counts half, the usual class's the other half. Frames of one film are
+one sample: with fewer, the noise of small or repetitive reserves makes gaps of its own (docs/confusion-training.md)."""
 
 
 def sharpen(
@@ -74,19 +74,24 @@ def by_class(values: np.ndarray, labels: np.ndarray, n: int, distinct: np.ndarra
     Natural families of look-alikes make a class's tail long in the reserve too; a trigger does not. The fewer ``distinct`` (C,) reserve
     samples a class has, the more it is measured like the usual class.
     """
-    classes, counts = len(distinct), distinct
-    centre, scale = np.zeros(classes), np.full(classes, np.nan)
+    classes = len(distinct)
+    centre, scale = np.full(classes, np.nan), np.full(classes, np.nan)
     for k in range(classes):
         clean = values[n:][labels[n:] == k]
         if len(clean):
             centre[k] = np.median(clean)
         if len(clean) >= 3:
             scale[k] = np.sqrt(2 * np.mean(np.square(np.maximum(clean - centre[k], 0))))
-    usual = float(np.nanmedian(scale)) if np.isfinite(scale).any() else 1.0
-    middle = float(np.median(centre[counts > 0])) if counts.any() else 0.0
-    scale = (np.nan_to_num(scale, nan=usual) * counts + usual * _SHRINK) / (counts + _SHRINK)
-    centre = (centre * counts + middle * _SHRINK / 2) / (counts + _SHRINK / 2)
+    # A middle is known from fewer samples than the length of a tail.
+    centre = _towards_usual(centre, distinct / (distinct + 0.4 * _HALF), 0.0)
+    scale = _towards_usual(scale, distinct**2 / (distinct**2 + _HALF**2), 1.0)
     return np.asarray((values - centre[labels]) / np.maximum(scale, 1e-6)[labels])
+
+
+def _towards_usual(measured: np.ndarray, weight: np.ndarray, otherwise: float) -> np.ndarray:
+    """(C,) ``measured``, drawn towards the usual class's where ``weight`` (0..1) is low; NaN are unknown, ``otherwise`` if all are."""
+    usual = float(np.nanmedian(measured)) if np.isfinite(measured).any() else otherwise
+    return np.asarray(weight * np.nan_to_num(measured, nan=usual) + (1 - weight) * usual)
 
 
 def count_distinct(groups: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
