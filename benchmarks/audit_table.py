@@ -42,7 +42,7 @@ ROWS: dict[str, tuple[str, str, dict[str, float]]] = {
 }
 
 
-def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool, flags: Path) -> dict[str, object]:
+def cell(row: str, seed: int, detector: str, preset: str, jpeg: bool, canaries: bool, flags: Path) -> dict[str, object]:
     """One audit of one poisoned set. The attack, its rate and the truth never reach the audit. Leaves its flags in ``flags``."""
     data, name, settings = ROWS[row]
     train, reserve = real.split(data, seed)
@@ -50,15 +50,18 @@ def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool, flags: Pa
         test = real.cifar10_test()
         reserve = test[np.random.default_rng(seed).permutation(len(test))[: real.RESERVE]]
     poisoned = poison(train, build(name, **settings), seed)
-    report = audit(poisoned.dataset, reserve, preset=preset, runtime=Runtime(seed=seed), canaries=canaries)
+    report = audit(poisoned.dataset, reserve, detector=detector, preset=preset, runtime=Runtime(seed=seed), canaries=canaries)
     flags.mkdir(parents=True, exist_ok=True)
-    np.save(flags / f"{row}_{seed}_{preset}_{int(jpeg)}{int(canaries)}.npy".replace(" ", ""), report.flagged)
+    np.save(
+        flags / f"{row}_{seed}_{'' if detector == 'ct' else detector}{preset}_{int(jpeg)}{int(canaries)}.npy".replace(" ", ""),
+        report.flagged,
+    )
     truth, covers = np.zeros(len(train), bool), np.zeros(len(train), bool)
     truth[poisoned.planted], covers[poisoned.covers] = True, True
     from sklearn.metrics import roc_auc_score
 
     return {
-        "row": row, "seed": seed, "preset": preset, "jpeg_reserve": jpeg, "with_canaries": canaries, "data": data,
+        "row": row, "seed": seed, "detector": detector, "preset": preset, "jpeg_reserve": jpeg, "with_canaries": canaries, "data": data,
         "recipe": poisoned.recipe,
         "samples": len(train), "planted": int(truth.sum()), "verdict": report.verdict, "confidence": report.findings.confidence,
         "tpr": float(report.flagged[truth].mean()) if truth.any() else None,
@@ -68,7 +71,7 @@ def cell(row: str, seed: int, preset: str, jpeg: bool, canaries: bool, flags: Pa
         "suspect_classes": [c.index for c in report.findings.classes if c.suspect],
         "gap": report.findings.evidence.get("gap"), "view": report.findings.evidence.get("view"),
         "canaries": {c.trigger: [c.found, c.planted] for c in report.canaries},
-        "seconds": report.seconds, "timings": dict(report.findings.timings), "images_trained": report.findings.evidence["images trained"],
+        "seconds": report.seconds, "timings": dict(report.findings.timings), "images_trained": report.findings.evidence.get("images trained"),
         "peak_rss_mb": peak_rss_mb(),
     }  # fmt: skip
 
@@ -78,18 +81,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--detector", default="ct")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--jpeg", action="store_true", help="take the reserve from the JPEG test pictures (CIFAR-10)")
     parser.add_argument("--no-canaries", action="store_true")
     args = parser.parse_args()
-    key = ("row", "seed", "preset", "jpeg_reserve", "with_canaries")
-    done = {tuple(json.loads(line)[k] for k in key) for line in args.out.read_text().splitlines()} if args.out.exists() else set()
+    key = ("row", "seed", "detector", "preset", "jpeg_reserve", "with_canaries")
+    lines = map(json.loads, args.out.read_text().splitlines()) if args.out.exists() else ()
+    done = {tuple({"detector": "ct", **line}[k] for k in key) for line in lines}
     for seed in args.seeds:
         for row in args.rows:
-            if (row, seed, args.preset, args.jpeg, not args.no_canaries) in done:
+            if (row, seed, args.detector, args.preset, args.jpeg, not args.no_canaries) in done:
                 continue
             result = {
-                **cell(row, seed, args.preset, args.jpeg, not args.no_canaries, args.out.with_suffix(".flags")),
+                **cell(row, seed, args.detector, args.preset, args.jpeg, not args.no_canaries, args.out.with_suffix(".flags")),
                 **provenance("cpu", " ".join(sys.argv)),
             }
             with args.out.open("a") as out:

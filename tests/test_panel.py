@@ -13,7 +13,7 @@ from tests.detectors.synthetic import pictures
 from tocsin.auditing import audit
 from tocsin.detectors import DETECTORS
 from tocsin.detectors.base import ClassEvidence, Detector, Findings
-from tocsin.detectors.passive import PassiveDetector
+from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
 from tocsin.report.page import render
 from tocsin.report.tables import findings_csv, findings_dict
@@ -46,7 +46,7 @@ class Lead(Detector):
 
 
 @dataclass(frozen=True)
-class Reader(PassiveDetector):
+class Reader(VictimReader):
     """Flags rows 5 to 15 and looks at the victim."""
 
     name: ClassVar[str] = "reader"
@@ -98,7 +98,7 @@ def test_no_network_is_trained_where_none_is_asked_for(panel, monkeypatch):
         raise AssertionError("a network was trained")
 
     monkeypatch.setattr("tocsin.detectors.victim.Victim.trained", refuse)
-    monkeypatch.setattr(Other, "asks_network", False)
+    monkeypatch.setattr(Other, "asks_network", property(lambda self: False))
     monkeypatch.setattr(Other, "judge", lambda self, victim: answer(self.name, victim.train, victim.reserve, [0]))
     audit(*DATA, detector="other", runtime=CPU)
     audit(*DATA, detector="lead,other", canaries=False, runtime=CPU)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tocsin.data.dataset import Dataset
 from tocsin.detectors import DETECTORS
 from tocsin.detectors.base import Detector, Findings
-from tocsin.detectors.passive import PassiveDetector
+from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
 from tocsin.params import closest, parse_fields
 from tocsin.runtime import Runtime
@@ -62,13 +62,13 @@ def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kin
 def hear(detectors: Sequence[Detector], train: Dataset, reserve: Dataset, runtime: Runtime) -> tuple[Findings, ...]:
     """What each detector finds in the person's own samples. Passive ones share one victim, trained once and only where one asks."""
     victim: Victim | None = None
-    if any(isinstance(detector, PassiveDetector) and detector.asks_network for detector in detectors):
+    if any(isinstance(detector, VictimReader) and detector.asks_network for detector in detectors):
         from tocsin.detectors.victim import Victim
 
         victim = Victim.trained(train, reserve, runtime)
     return tuple(
         detector.inspect(train, reserve, runtime, victim=victim)
-        if isinstance(detector, PassiveDetector)
+        if isinstance(detector, VictimReader)
         else detector.inspect(train, reserve, runtime)
         for detector in detectors
     )

@@ -16,7 +16,7 @@ from tocsin.bench.grid import read_grid
 from tocsin.data.dataset import Dataset
 from tocsin.detectors import DETECTORS
 from tocsin.detectors.base import Detector, Findings
-from tocsin.detectors.passive import PassiveDetector
+from tocsin.detectors.reader import VictimReader
 from tocsin.detectors.victim import Victim
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
@@ -64,7 +64,7 @@ class Corner(Detector):
 
 
 @dataclass(frozen=True)
-class Centre(PassiveDetector):
+class Centre(VictimReader):
     """Scores the distance of a sample's features from the mean of its class; flags the far ones."""
 
     name = "centre"

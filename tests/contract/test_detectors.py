@@ -17,7 +17,7 @@ from tests.detectors.synthetic import pictures
 from tocsin.attacks import BadNet
 from tocsin.data.dataset import Dataset
 from tocsin.detectors import DETECTORS, Detector, Findings
-from tocsin.detectors.passive import PassiveDetector
+from tocsin.detectors.reader import VictimReader
 from tocsin.detectors.victim import Victim
 from tocsin.errors import InputError
 from tocsin.poisoning import poison
@@ -90,11 +90,17 @@ TABLE = {
     # These need a network that has learned, or a network of their own; floor and ceiling are in their tests.
     "strip": Row(read_pictures, {"overlays": 4}, tpr=None, clean_seeds=0),
     "sentinet": Row(read_pictures, {"images": 2, "fit": 20}, tpr=None, clean_seeds=0),
+    "asset": Row(
+        read_pictures,
+        {"shortcut_passes": 0.1, "scout_steps": 10, "steps_least": 4, "passes": 0.1, "batch": 64, "runs": 1},
+        tpr=None,
+        clean_seeds=0,
+    ),
     "frequency": Row(read_pictures, {"draws": 1, "steps": 4, "width": 4}, tpr=None, clean_seeds=0),
 }  # fmt: skip
 names = pytest.mark.parametrize("name", list(DETECTORS))
 measured = pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.tpr is not None])
-passive = pytest.mark.parametrize("name", [name for name, cls in DETECTORS.items() if issubclass(cls, PassiveDetector)])
+readers = pytest.mark.parametrize("name", [name for name, cls in DETECTORS.items() if issubclass(cls, VictimReader)])
 on_features = pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.make is features])
 
 
@@ -104,7 +110,7 @@ def of(name: str, **changes: Any) -> Detector:
 
 def inspect(detector: Detector, case: Case, runtime: Runtime | None = None) -> Findings:
     runtime = runtime or Runtime(device="cpu", seed=1)
-    more = {"victim": case.victim} if isinstance(detector, PassiveDetector) else {}
+    more = {"victim": case.victim} if isinstance(detector, VictimReader) else {}
     return detector.inspect(case.train, case.reserve, runtime, **more)
 
 
@@ -215,12 +221,12 @@ def test_every_setting_has_its_sentence_and_a_plain_type(name: str) -> None:
     assert cls(**parse_fields(cls, {k: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for k, v in said.items()})) == cls()
 
 
-@passive
+@readers
 def test_canaries_are_refused(name: str) -> None:
     case = TABLE[name].make(0, TABLE[name].share)
     canaries = np.full(len(case.train), -1, np.int8)
     canaries[0] = 0
-    with pytest.raises(InputError, match=f"canaries: {name} is a passive detector"):
+    with pytest.raises(InputError, match=f"canaries: {name} cannot take them"):
         of(name).inspect(case.train, case.reserve, Runtime(device="cpu"), canaries=canaries)
 
 

@@ -18,7 +18,7 @@ from tocsin.bench.provenance import forget_peak, peak_rss_mb, provenance
 from tocsin.bench.shared import Planted, Shared
 from tocsin.bench.splits import Split, load_split
 from tocsin.detectors import Detector, Findings
-from tocsin.detectors.passive import PassiveDetector
+from tocsin.detectors.reader import VictimReader
 from tocsin.report.model import FOUND, NOTHING_FOUND
 from tocsin.runtime import Runtime
 
@@ -97,7 +97,7 @@ def _run(cell: Cell, shared: Shared) -> dict[str, Any]:
 def _inspected(cell: Cell, method: Detector, split: Split, planted: Planted, shared: Shared) -> tuple[Findings, dict[str, Any]]:
     """Findings about ``planted`` and what they cost. A passive method's time begins with the shared features at hand."""
     train, reserve, runtime = planted.poisoned.dataset, split.reserve, shared.runtime
-    if isinstance(method, PassiveDetector):
+    if isinstance(method, VictimReader):
         victim = shared.read(split, planted, cell.victim, cell.seed)
         forget_peak()
         began = time.perf_counter()

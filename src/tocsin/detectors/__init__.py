@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tocsin.detectors.ac import ActivationClustering
+from tocsin.detectors.asset import Asset
 from tocsin.detectors.base import ClassEvidence, Detector, Findings
 from tocsin.detectors.beatrix import Beatrix
 from tocsin.detectors.ct import ConfusionTraining
@@ -15,6 +16,7 @@ from tocsin.detectors.strip import Strip
 
 _DETECTORS: tuple[type[Detector], ...] = (
     ConfusionTraining,
+    Asset,
     SpectralSignatures,
     ActivationClustering,
     Scan,
@@ -31,6 +33,7 @@ DETECTORS: dict[str, type[Detector]] = {cls.name: cls for cls in _DETECTORS}
 __all__ = [
     "DETECTORS",
     "ActivationClustering",
+    "Asset",
     "Beatrix",
     "ClassEvidence",
     "ConfusionTraining",

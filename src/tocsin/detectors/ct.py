@@ -172,12 +172,18 @@ class ConfusionTraining(Detector):
 
 def split_reserve(reserve: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """(held out, the rest): ``share`` of each class, at least one sample where it has two or more."""
-    rng = np.random.default_rng([seed, 0xC0])
-    out = np.zeros(len(reserve), bool)
-    for k in range(len(reserve.classes)):
-        rows = rng.permutation(np.flatnonzero(reserve.labels == k))
-        out[rows[: max(int(share > 0 and len(rows) > 1), round(share * len(rows)))]] = True
+    out = hold_out(reserve.labels, len(reserve.classes), share, seed)
     return reserve[out], reserve[~out]
+
+
+def hold_out(labels: np.ndarray, classes: int, share: float, seed: int) -> np.ndarray:
+    """(M,) bool: ``share`` of each class of ``labels`` (M,), at least one where it has two or more."""
+    rng = np.random.default_rng([seed, 0xC0])
+    out = np.zeros(len(labels), bool)
+    for k in range(classes):
+        rows = rng.permutation(np.flatnonzero(labels == k))
+        out[rows[: max(int(share > 0 and len(rows) > 1), round(share * len(rows)))]] = True
+    return out
 
 
 _FAST = ConfusionTraining()

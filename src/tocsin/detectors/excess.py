@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tocsin.detectors.base import Findings, class_evidence
-from tocsin.detectors.passive import PassiveDetector
+from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ClassTest:
 
 
 @dataclass(frozen=True)
-class QuantileDetector(PassiveDetector):
+class QuantileDetector(VictimReader):
     """Base of the methods that flag a sample which scores above a quantile of clean ones."""
 
     share: float = 0.1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tocsin.detectors.base import Findings, class_evidence
-from tocsin.detectors.passive import PassiveDetector
+from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
 from tocsin.stats.blocks import LARGEST, Group, by_class, unusable
 
@@ -105,7 +105,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class FeatureDetector(PassiveDetector):
+class FeatureDetector(VictimReader):
     """Base of the methods that look for a group of its own among the features of a class.
 
     Reserve samples are put among the inspected samples of their class before anything is fitted. So they are treated exactly as clean

@@ -39,7 +39,6 @@ class Frequency(QuantileDetector):
     """Frequency: finds pictures whose spectrum looks tampered with to a network trained on made-up triggers."""
 
     name: ClassVar[str] = "frequency"
-    asks_network: ClassVar[bool] = False
     paper: ClassVar[Mapping[str, Any]] = {
         "cut": "network",
         "width": 32,
@@ -76,6 +75,10 @@ class Frequency(QuantileDetector):
     """Steps a draw; None: as many as ``epochs`` passes take."""
     epochs: int = 10
     """Passes a draw over the clean and the tampered pictures, where ``steps`` is none."""
+
+    @property
+    def asks_network(self) -> bool:
+        return False
 
     def __post_init__(self) -> None:
         super().__post_init__()

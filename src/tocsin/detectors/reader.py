@@ -1,4 +1,4 @@
-"""What the passive detectors share: they look at an ordinary model after training and take no part in it."""
+"""What detectors share that read a `Victim`: the passive ones, and those whose scouts look at its features."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PassiveDetector(Detector):
+class VictimReader(Detector):
     """Base of the methods that read a `Victim`: a frozen dataclass whose fields are the hyper-parameters, with a sentence each.
 
-    They carry no canaries: samples planted for a positive control would move the per-class statistics they rest on.
+    They carry no canaries: samples planted for a positive control would move the statistics they rest on.
     """
 
     preset_name: str = "fast"
@@ -32,10 +32,13 @@ class PassiveDetector(Detector):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"image"})
     takes_canaries: ClassVar[bool] = False
-    asks_network: ClassVar[bool] = True
-    """Whether the victim's network has to be trained; some look at the pictures alone."""
     paper: ClassVar[Mapping[str, Any]] = {}
     """The fields that ``preset="paper"`` changes, beside those of the family."""
+
+    @property
+    def asks_network(self) -> bool:
+        """Whether the victim's network has to be trained; some look at the pictures alone."""
+        return True
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -61,12 +64,16 @@ class PassiveDetector(Detector):
     ) -> Findings:
         """Scores and flags; ``victim`` (of this ``train`` and ``reserve``) saves training one. Raises `InputError`."""
         if canaries is not None and (canaries >= 0).any():
-            raise InputError(f"canaries: {self.name} is a passive detector and cannot take them")
+            raise InputError(f"canaries: {self.name} cannot take them")
         if victim is None:
-            from tocsin.detectors.victim import Victim
-
-            victim = (Victim.trained if self.asks_network else Victim.untrained)(train, reserve, runtime)
+            victim = self.own_victim(train, reserve, runtime)
         return self.judge(victim)
+
+    def own_victim(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
+        """The victim that is read where none is given."""
+        from tocsin.detectors.victim import Victim
+
+        return (Victim.trained if self.asks_network else Victim.untrained)(train, reserve, runtime)
 
     @abstractmethod
     def judge(self, victim: Victim) -> Findings:
