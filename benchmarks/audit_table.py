@@ -52,10 +52,8 @@ def cell(row: str, seed: int, detector: str, preset: str, jpeg: bool, canaries: 
     poisoned = poison(train, build(name, **settings), seed)
     report = audit(poisoned.dataset, reserve, detector=detector, preset=preset, runtime=Runtime(seed=seed), canaries=canaries)
     flags.mkdir(parents=True, exist_ok=True)
-    np.save(
-        flags / f"{row}_{seed}_{'' if detector == 'ct' else detector}{preset}_{int(jpeg)}{int(canaries)}.npy".replace(" ", ""),
-        report.flagged,
-    )
+    who = "" if detector == "ct" else f"{detector}_"
+    np.save(flags / f"{row}_{seed}_{who}{preset}_{int(jpeg)}{int(canaries)}.npy".replace(" ", ""), report.flagged)
     truth, covers = np.zeros(len(train), bool), np.zeros(len(train), bool)
     truth[poisoned.planted], covers[poisoned.covers] = True, True
     from sklearn.metrics import roc_auc_score
@@ -71,8 +69,8 @@ def cell(row: str, seed: int, detector: str, preset: str, jpeg: bool, canaries: 
         "suspect_classes": [c.index for c in report.findings.classes if c.suspect],
         "gap": report.findings.evidence.get("gap"), "view": report.findings.evidence.get("view"),
         "canaries": {c.trigger: [c.found, c.planted] for c in report.canaries},
-        "seconds": report.seconds, "timings": dict(report.findings.timings), "images_trained": report.findings.evidence.get("images trained"),
-        "peak_rss_mb": peak_rss_mb(),
+        "seconds": report.seconds, "timings": dict(report.findings.timings),
+        "images_trained": report.findings.evidence.get("images trained"), "peak_rss_mb": peak_rss_mb(),
     }  # fmt: skip
 
 

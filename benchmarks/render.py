@@ -24,7 +24,8 @@ def audits(lines: list[dict[str, Any]]) -> str:
     """One row for each data set and attack, over its seeds."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
-        extra = [line["preset"]] * (line["preset"] != "fast") + ["JPEG reserve"] * line["jpeg_reserve"]
+        extra = [line["detector"]] * (line.get("detector", "ct") != "ct")
+        extra += [line["preset"]] * (line["preset"] != "fast") + ["JPEG reserve"] * line["jpeg_reserve"]
         extra += ["without canaries"] * (not line["with_canaries"])
         rows[(line["row"], *extra)].append(line)
     out = ["| data | seeds | found | TPR % | FPR % | AUC | gap | canaries found: patch, blend, warp % | s |", "| --- " * 9 + "|"]
@@ -36,7 +37,7 @@ def audits(lines: list[dict[str, Any]]) -> str:
         planted = [np.mean([c["canaries"][k][0] / c["canaries"][k][1] for c in cells]) * 100 for k in kinds if k in cells[0]["canaries"]]
         out.append(
             f"| {', '.join(key)} | {' '.join(str(c['seed']) for c in cells)} | {found} of {len(cells)} | {tpr} "
-            f"| {spread([c['fpr'] for c in cells], 100, 3)} | {auc} | {spread([c['gap'] for c in cells], 1, 1)} "
+            f"| {spread([c['fpr'] for c in cells], 100, 3)} | {auc} | {spread([c['gap'] for c in cells], 1, 1) if cells[0]['gap'] is not None else ''} "
             f"| {', '.join(f'{p:.0f}' for p in planted)} | {np.median([c['seconds'] for c in cells]):.0f} |"
         )
     return "\n".join(out)
