@@ -35,9 +35,10 @@ def audits(lines: list[dict[str, Any]]) -> str:
         auc = f"{np.mean([c['auc'] for c in cells]):.4f}" if cells[0]["auc"] is not None else ""
         kinds = ("patch", "blend", "warp")
         planted = [np.mean([c["canaries"][k][0] / c["canaries"][k][1] for c in cells]) * 100 for k in kinds if k in cells[0]["canaries"]]
+        gap = spread([c["gap"] for c in cells], 1, 1) if cells[0]["gap"] is not None else ""
         out.append(
             f"| {', '.join(key)} | {' '.join(str(c['seed']) for c in cells)} | {found} of {len(cells)} | {tpr} "
-            f"| {spread([c['fpr'] for c in cells], 100, 3)} | {auc} | {spread([c['gap'] for c in cells], 1, 1) if cells[0]['gap'] is not None else ''} "
+            f"| {spread([c['fpr'] for c in cells], 100, 3)} | {auc} | {gap} "
             f"| {', '.join(f'{p:.0f}' for p in planted)} | {np.median([c['seconds'] for c in cells]):.0f} |"
         )
     return "\n".join(out)
