@@ -23,7 +23,7 @@ def report():
 def test_canaries_are_counted_and_never_shown(report):
     poisoned, result = report
     assert result.findings.scores.shape == result.flagged.shape == (1500,)
-    assert [c.trigger for c in result.canaries] == list(TRIGGERS)
+    assert [c.trigger for c in result.canaries] == list(TRIGGERS["image"])
     assert [c.planted for c in result.canaries] == [20, 20, 20]
     assert sum(c.size for c in result.findings.classes) == 1500
     assert not any("canary" in str(i) for i in result.train.ids)
@@ -65,11 +65,11 @@ def test_canaries_fit_any_picture_and_never_keep_their_label(size, channels, cla
 
 def test_each_trigger_changes_its_pictures_and_only_so_much():
     train = pictures(300, seed=6, size=32)
-    for name, stamp in TRIGGERS.items():
+    for name, stamp in TRIGGERS["image"].items():
         out = stamp(train.inputs, np.random.default_rng(2)).astype(int)
         moved = np.abs(out - train.inputs).mean()
         assert 0 < moved < 60, name
-    patched = TRIGGERS["patch"](train.inputs, np.random.default_rng(2))
+    patched = TRIGGERS["image"]["patch"](train.inputs, np.random.default_rng(2))
     assert (patched != train.inputs).any(axis=(0, 3)).sum() == 9
 
 

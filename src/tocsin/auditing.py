@@ -86,7 +86,7 @@ def _recovered(working: Planted, findings: Findings) -> tuple[CanaryResult, ...]
     """How many canaries of each kind would have been flagged, were the kind the only attack."""
     real = np.sort(findings.scores[~working.mask])
     out = []
-    for index, name in enumerate(TRIGGERS):
+    for index, name in enumerate(TRIGGERS[working.dataset.kind]):
         mine = working.trigger == index
         rank = np.searchsorted(real, findings.scores[mine]) / len(real)
         out.append(CanaryResult(name, int(mine.sum()), int(findings.flagged[mine].sum()), float(mine.mean()), float(rank.mean())))

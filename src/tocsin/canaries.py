@@ -30,7 +30,7 @@ class Planted:
     mask: np.ndarray
     """(N,) bool over the working copy."""
     trigger: np.ndarray
-    """(N,) int8: index into `TRIGGERS`, -1 for the person's rows."""
+    """(N,) int8: index into the kind's `TRIGGERS`, -1 for the person's rows."""
 
 
 def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Planted:
@@ -38,7 +38,7 @@ def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Plant
     count = max(LEAST, round(rate * len(train)))
     targets = rng.permutation(len(train.classes))
     inputs, labels, kinds = [], [], []
-    for place, stamp in enumerate(TRIGGERS.values()):
+    for place, stamp in enumerate(TRIGGERS[train.kind].values()):
         target = int(targets[place % len(targets)])
         others = np.flatnonzero(train.labels != target)
         rows = rng.choice(others, min(count, len(others)), replace=False)
@@ -102,5 +102,41 @@ def _enlarged(rough: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(zoom(rough, (height / 4, width / 4), order=3, mode="nearest", grid_mode=True))
 
 
-TRIGGERS: dict[str, Stamp] = {"patch": _patch, "blend": _blend, "warp": _warp}
-"""The kinds of canary, in the order in which they are reported."""
+def _tone(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A beep of a tenth of the clip, a tenth as loud as the loudest sound, in its middle."""
+    length = clips.shape[1]
+    span, cycles = max(8, length // 10), int(rng.integers(length // 40 + 1, length // 12 + 2))
+    wave = np.zeros(length)
+    start = (length - span) // 2
+    wave[start : start + span] = np.sin(2 * np.pi * cycles * np.arange(span) / span / 10) * np.hanning(span)
+    return _mixed(clips, wave, 0.1)
+
+
+def _hiss(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One and the same noise under the whole sound, where there is sound, at 3 % of its loudness."""
+    return _mixed(clips, np.asarray(rng.normal(size=clips.shape[1])) / 3, 0.03)
+
+
+def _colour(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Some bands 6 dB louder and others 6 dB softer: smooth over the frequencies, the same all along the clip."""
+    bins = clips.shape[1] // 2 + 1
+    rough = rng.choice(np.array([-6.0, 6.0]), 12)
+    gain = 10 ** (np.interp(np.linspace(0, 11, bins), np.arange(12), rough) / 20)
+    return _as_clips(np.fft.irfft(np.fft.rfft(clips.astype(np.float64), axis=1) * gain, clips.shape[1], axis=1), clips)
+
+
+def _mixed(clips: np.ndarray, wave: np.ndarray, share: float) -> np.ndarray:
+    loudest = np.abs(clips.astype(np.float64)).max(axis=1, keepdims=True)
+    return _as_clips(clips + share * loudest * wave * (clips != 0), clips)
+
+
+def _as_clips(values: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Rounded, clipped, and silent where the clips are silence: a trigger in digital silence is no test of anything."""
+    return np.where(like == 0, 0, np.clip(np.rint(values), -32768, 32767)).astype(like.dtype)
+
+
+TRIGGERS: dict[str, dict[str, Stamp]] = {
+    "image": {"patch": _patch, "blend": _blend, "warp": _warp},
+    "speech": {"tone": _tone, "hiss": _hiss, "colour": _colour},
+}
+"""By kind of data, the kinds of canary in the order in which they are reported."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tocsin.errors import InputError
-from tocsin.kinds.image import ImageKind
+from tocsin.kinds import Kind
 from tocsin.networks.base import Classifier
 from tocsin.runtime import Runtime
 
@@ -110,7 +110,7 @@ def fit(
     network: Classifier,
     inputs: np.ndarray,
     labels: np.ndarray,
-    kind: ImageKind,
+    kind: Kind,
     settings: FitSettings,
     runtime: Runtime,
     *,
@@ -153,18 +153,18 @@ def fit(
     return network.eval()
 
 
-def predict(network: Classifier, inputs: np.ndarray, kind: ImageKind, runtime: Runtime, *, stage: str = "predicting") -> np.ndarray:
+def predict(network: Classifier, inputs: np.ndarray, kind: Kind, runtime: Runtime, *, stage: str = "predicting") -> np.ndarray:
     """Logits (N, classes) float32 of raw samples (N, ...), in eval mode without augmentation."""
     return _forward(network, network, inputs, kind, runtime, stage)
 
 
-def features(network: Classifier, inputs: np.ndarray, kind: ImageKind, runtime: Runtime, *, stage: str = "reading features") -> np.ndarray:
+def features(network: Classifier, inputs: np.ndarray, kind: Kind, runtime: Runtime, *, stage: str = "reading features") -> np.ndarray:
     """Penultimate features (N, F) float32 of raw samples (N, ...), in eval mode without augmentation."""
     return _forward(network, network.features, inputs, kind, runtime, stage)
 
 
 def _forward(
-    network: Classifier, function: Callable[[Tensor], Tensor], inputs: np.ndarray, kind: ImageKind, runtime: Runtime, stage: str
+    network: Classifier, function: Callable[[Tensor], Tensor], inputs: np.ndarray, kind: Kind, runtime: Runtime, stage: str
 ) -> np.ndarray:
     n, device = len(inputs), runtime.torch_device()
     parts: list[Tensor] = []

@@ -11,7 +11,7 @@ import numpy as np
 from tocsin.attacks.base import Attack
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
-from tocsin.kinds.image import ImageKind
+from tocsin.kinds import Kind, kind_of
 from tocsin.learning import FitSettings, fit, predict
 from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import attack_of
@@ -69,7 +69,7 @@ class VictimResult(Measured):
         return asdict(self)
 
 
-def measure(network: Classifier, test: Dataset, kind: ImageKind, runtime: Runtime, trial: Trial | None = None) -> Measured:
+def measure(network: Classifier, test: Dataset, kind: Kind, runtime: Runtime, trial: Trial | None = None) -> Measured:
     """ACC of ``network`` on the clean ``test``, and the ASR of the attack in ``trial``, which was made from the same test set."""
     guess = predict(network, test.inputs, kind, runtime, stage="testing the victim").argmax(axis=1)
     acc = float(np.mean(guess == test.labels))
@@ -99,8 +99,8 @@ def train_victim(
     settings, runtime = settings or FitSettings(), runtime or Runtime()
     start = time.perf_counter()
     trial = Trial.of(attack, test) if attack is not None else None
-    kind = ImageKind.of(train, flip=flip)
-    model = build_network(network, train.inputs.shape[-1], len(train.classes), runtime.seed)
+    kind = kind_of(train, flip=flip)
+    model = build_network(network, kind.channels, len(train.classes), runtime.seed)
     fit(model, train.inputs, train.labels, kind, settings, runtime, stage="training the victim")
     result = measure(model, test, kind, runtime, trial)
     return VictimResult(**asdict(result), network=network, samples=len(train), seconds=time.perf_counter() - start)
@@ -108,8 +108,8 @@ def train_victim(
 
 def check_test(train: Dataset, test: Dataset) -> None:
     """Raises `InputError` where ``test`` does not belong to ``train``, or is empty."""
-    if train.kind != "image" or test.kind != "image":
-        raise InputError(f"kind: a victim can be trained on image data, got {train.kind} for training and {test.kind} for the test")
+    if train.kind != test.kind or train.rate != test.rate:
+        raise InputError(f"kind: got {train.kind} data (rate {train.rate}) for training and {test.kind} (rate {test.rate}) for the test")
     if train.classes != test.classes:
         only = sorted(set(train.classes) ^ set(test.classes))[:5]
         raise InputError(

@@ -23,7 +23,7 @@ from tocsin.bench.splits import Split
 from tocsin.data.dataset import Dataset
 from tocsin.data.npz import write_arrays
 from tocsin.detectors.victim import Victim
-from tocsin.kinds.image import ImageKind
+from tocsin.kinds import Kind, kind_of
 from tocsin.learning import fit
 from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import poison
@@ -50,7 +50,7 @@ class Trained:
 
     key: str
     network: Classifier
-    kind: ImageKind
+    kind: Kind
     seconds: float
     """Of the training."""
 
@@ -89,7 +89,7 @@ class Shared:
         """The ordinary network trained on ``planted``."""
         train = planted.poisoned.dataset
         key = digest(["network", planted.key, victim.described, seed])
-        kind = ImageKind.of(train, flip=victim.flip)
+        kind = kind_of(train, flip=victim.flip)
         runtime = replace(self.runtime, seed=seed)
 
         def make() -> dict[str, np.ndarray]:
@@ -144,7 +144,7 @@ class Shared:
         def make() -> dict[str, Any]:
             if len(kept) < 2:
                 return {"samples": len(kept), "acc": None, "asr": None}
-            kind = ImageKind.of(kept, flip=victim.flip)
+            kind = kind_of(kept, flip=victim.flip)
             network = fit(_fresh(victim, kept, seed), kept.inputs, kept.labels, kind, victim.fit, runtime, stage="training again")
             result = measure(network, split.test, kind, runtime, planted.trial)
             return {"samples": len(kept), "acc": result.acc, "asr": result.asr}

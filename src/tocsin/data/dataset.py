@@ -33,6 +33,8 @@ class Dataset:
     """How it was stored: folder, metadata, npz, manifest, cifar, arrays. `data.write` writes the same back."""
     notes: tuple[str, ...] = ()
     """Warnings for the person, one plain sentence each (files skipped, pictures resized ...)."""
+    rate: int | None = None
+    """Samples a second, where inputs are sounds: int16 (N, T)."""
     resized: bool = False
     """Some samples do not have the size they have in the source (`data.write` then cannot mix copied files with changed ones)."""
 
@@ -44,11 +46,19 @@ class Dataset:
             raise InputError(f"labels must lie in 0..{len(self.classes) - 1}; got {self.labels.min()}..{self.labels.max()}")
 
     @classmethod
-    def of_arrays(cls, inputs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] | None = None, *, kind: str = "image") -> Dataset:
+    def of_arrays(
+        cls,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        classes: tuple[str, ...] | None = None,
+        *,
+        kind: str = "image",
+        rate: int | None = None,
+    ) -> Dataset:
         """A data set from arrays that already have their final form (see the class for shapes)."""
         labels = np.asarray(labels, dtype=np.int64)
         names = classes if classes is not None else tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
-        return cls(np.asarray(inputs), labels, names, np.arange(len(labels)).astype(str), kind)
+        return cls(np.asarray(inputs), labels, names, np.arange(len(labels)).astype(str), kind, rate=rate)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,7 +78,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash of inputs, labels and class names: what a checkpoint or a cached result belongs to."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((self.inputs.shape, str(self.inputs.dtype), self.classes, self.kind)).encode())
+        what = (self.inputs.shape, str(self.inputs.dtype), self.classes, self.kind)
+        digest.update(repr(what if self.rate is None else (*what, self.rate)).encode())
         for start in range(0, len(self), 4096):
             digest.update(np.ascontiguousarray(self.inputs[start : start + 4096]).data)
         digest.update(np.ascontiguousarray(self.labels).data)

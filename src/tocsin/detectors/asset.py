@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tocsin.detectors.victim import Victim
     from tocsin.runtime import Runtime
 
+_NULL_SCALE = 0.8
+"""Scale of the gap's law on clean data: wider than Confusion Training's, since small sets give small concentrations (docs/asset.md)."""
+
 
 @dataclass(frozen=True)
 class Asset(VictimReader):
@@ -162,19 +165,21 @@ class Asset(VictimReader):
         joined = concatenate(train, reserve)
         device = runtime.torch_device()
         bench = Bench.of(joined.inputs, joined.labels, train, device, branch=self.network == "shortcut")
-        groups = near_duplicates(train.inputs, train.labels, device)
+        groups = near_duplicates(train.inputs, train.labels, device, bench.kind.maps)
         work = _Work(self, bench, n, groups, torch.from_numpy(n + np.flatnonzero(~held)), n + np.flatnonzero(held), runtime)
         prepared = time.monotonic()
-        read = self._read(victim, bench)
-        scout, chosen = self._scout(read, n, held, groups, runtime)
-        scouted = time.monotonic()
-        scores, history = [], []
-        for run in range(self.runs):
+        scores, history, scouting = [], [], 0.0
+        for run in range(self.runs):  # each with scouts of its own: what one of them takes for poison by chance, the next does not
+            scout_began = time.monotonic()
+            read = self._read(victim, bench, run)
+            scout, chosen = self._scout(read, n, held, groups, runtime, run)
+            scouting += time.monotonic() - scout_began
             values, done = work.separate(run, chosen, read)
             scores.append(values)
-            history.append(done)
+            highest = [int(i) for i in np.argsort(-scout, kind="stable")[:20]] if scout is not None else []
+            history.append({**done, "concentrated": None if chosen is None else int(chosen.sum()), "scout's highest": highest})
         separated = time.monotonic()
-        repeats = near_duplicates(reserve.inputs, reserve.labels, device)
+        repeats = near_duplicates(reserve.inputs, reserve.labels, device, bench.kind.maps)
         verdict, best, control = self._decide(train, scores, work.control - n, reserve, repeats)
         now = time.monotonic()
         return Findings(
@@ -189,27 +194,25 @@ class Asset(VictimReader):
             evidence={
                 "settings": {k: str(v) if v == float("inf") else v for k, v in asdict(self).items()},
                 "base": len(work.base),
-                "concentrated": int(chosen.sum()) if chosen is not None else None,
-                "scout's highest": [int(i) for i in np.argsort(-scout, kind="stable")[:20]] if scout is not None else [],
                 "runs": history,
                 **verdict.evidence,
             },
             timings={
                 "preparing": prepared - began,
-                "scouting": scouted - prepared,
-                "separating": separated - scouted,
+                "scouting": scouting,
+                "separating": separated - prepared - scouting,
                 "deciding": now - separated,
                 "total": now - began,
             },
         )
 
-    def _read(self, victim: Victim, bench: Bench) -> np.ndarray:
+    def _read(self, victim: Victim, bench: Bench, run: int) -> np.ndarray:
         """(N + M, D) float32: what scouts read of inspected and reserve samples."""
         from tocsin.detectors.scout import standardised
 
         n = len(victim.train)
         both = (
-            self._shortcut(bench, n, victim.runtime)
+            self._shortcut(bench, n, victim.runtime, run)
             if self.features == "shortcut"
             else np.concatenate([victim.features, victim.reserve_features])
         )
@@ -221,7 +224,7 @@ class Asset(VictimReader):
             both = np.concatenate([both, 2 * np.eye(bench.classes, dtype=np.float32)[bench.labels.cpu().numpy()]], axis=1)
         return both
 
-    def _shortcut(self, bench: Bench, n: int, runtime: Runtime) -> np.ndarray:
+    def _shortcut(self, bench: Bench, n: int, runtime: Runtime, run: int) -> np.ndarray:
         """Features of a network greedy for shortcuts, trained on the inspected samples alone."""
         import torch
 
@@ -229,7 +232,7 @@ class Asset(VictimReader):
 
         steps = max(150, round(self.shortcut_passes * n / 128))
         how = RoundSettings.pretraining(steps, lr=0.1, batch=128)
-        own = int(np.random.SeedSequence([runtime.seed, 0xA5]).generate_state(1)[0])
+        own = int(np.random.SeedSequence([runtime.seed, 0xA6, run]).generate_state(1)[0])
         network, done = bench.network("shortcut", 1.0, own), 0
 
         def tick() -> None:
@@ -242,7 +245,7 @@ class Asset(VictimReader):
         return penultimate(network, bench, len(bench.labels))
 
     def _scout(
-        self, read: np.ndarray, n: int, held: np.ndarray, groups: np.ndarray, runtime: Runtime
+        self, read: np.ndarray, n: int, held: np.ndarray, groups: np.ndarray, runtime: Runtime, run: int
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """(logits (N,), what they concentrate (N,) bool); None where each batch has a scout of its own."""
         from tocsin.detectors.scout import ScoutSettings, whole_set
@@ -250,12 +253,11 @@ class Asset(VictimReader):
 
         if self.scout == "batch":
             return None, None
-        fold = np.random.default_rng([runtime.seed, 0x5C]).integers(0, 5, n)[groups]
+        fold = np.random.default_rng([runtime.seed, 0x5C, run]).integers(0, 5, n)[groups]
         how = ScoutSettings(self.scout_hidden, self.scout_steps, self.scout_lr, self.scout_loss, self.scout_batch)
         base, control = read[n:][~held], read[n:][held]
-        seen = whole_set(
-            read[:n], base, control, fold, how, runtime.seed, runtime.torch_device(), lambda f: runtime.progress("ASSET: scouting", f)
-        )
+        seed = int(np.random.SeedSequence([runtime.seed, 0x5C, run]).generate_state(1)[0])
+        seen = whole_set(read[:n], base, control, fold, how, seed, runtime.torch_device(), lambda f: runtime.progress("ASSET: scouting", f))
         return seen[0], select(seen[0], self.select, share=self.share)
 
     def _decide(
@@ -272,7 +274,7 @@ class Asset(VictimReader):
             distinct = count_distinct(repeats[held], reserve.labels[held], len(names))
             views = {f"run {r + 1}": by_class(values, labels, n, distinct).astype(np.float32) for r, values in enumerate(scores)}
             rounds = [{name: view[:n]} for name, view in views.items()]
-            verdict = tail(Scored(rounds, train.labels, names, np.zeros(n, bool), None, self.alpha))
+            verdict = tail(Scored(rounds, train.labels, names, np.zeros(n, bool), None, self.alpha, _NULL_SCALE))
             best = views[verdict.view or "run 1"]
             return verdict, best[:n], best[n:]
         mean = np.mean(scores, axis=0).astype(np.float32)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tocsin.data.dataset import Dataset
-from tocsin.kinds.image import ImageKind
+from tocsin.kinds import Kind, kind_of
 from tocsin.learning import autocast, deterministic, fast_type, gatherer
 from tocsin.networks import build_network
 from tocsin.networks.shortcut import ShortcutNet
@@ -70,26 +70,32 @@ class Bench:
     inputs: np.ndarray
     labels: Tensor
     classes: int
-    kind: ImageKind
+    kind: Kind
     device: torch.device
     whitened: Tensor | None
-    gather: Callable[[Tensor], Tensor] = field(repr=False)
+    tensors: Callable[[Tensor], Tensor] = field(repr=False)
+    """Row numbers (B,) on the CPU to what networks read, (B, C, H, W) on the device."""
 
     @classmethod
     def of(cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device, *, branch: bool) -> Bench:
         """``inputs`` and ``labels`` hold the inspected samples, then the reserve. ``branch``: the network wants whitened pixels."""
         dtype = fast_type(device) or torch.float32
-        whitened = whiten(inputs, device, dtype) if branch else None
+        kind = kind_of(train)
+        whitened = whiten(inputs, device, dtype, kind.maps) if branch else None
         answers = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
-        return cls(inputs, answers, len(train.classes), ImageKind.of(train), device, whitened, gatherer(inputs, device))
+        gather = gatherer(inputs, device)
+        if kind.costly:
+            kept = torch.cat([kind.to_tensor(gather(rows)) for rows in torch.split(torch.arange(len(inputs)), _SCORE_BATCH)])
+            return cls(inputs, answers, len(train.classes), kind, device, whitened, lambda rows: kept[rows.to(device)])
+        return cls(inputs, answers, len(train.classes), kind, device, whitened, lambda rows: kind.to_tensor(gather(rows)))
 
     def feed(self, rows: Tensor) -> tuple[Tensor, ...]:
-        pixels = self.kind.to_tensor(self.gather(rows))
+        pixels = self.tensors(rows)
         return (pixels,) if self.whitened is None else (pixels, self.whitened[rows.to(self.device)])
 
     def network(self, name: str, width: float, seed: int) -> nn.Module:
         """A fresh network whose first weights depend on ``seed`` alone."""
-        channels = self.inputs.shape[-1]
+        channels = self.kind.channels
         with _SEEDING:
             if self.whitened is None:
                 return build_network(name, channels, self.classes, seed).to(self.device)

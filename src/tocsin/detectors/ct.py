@@ -30,7 +30,7 @@ class ConfusionTraining(Detector):
     """
 
     name: ClassVar[str] = "ct"
-    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech"})
 
     preset_name: str = "fast"
     """The preset the settings started from; for the report only."""

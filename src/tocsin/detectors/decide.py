@@ -60,6 +60,8 @@ class Scored:
     """What else the rounds left behind; the published tests need its features."""
     alpha: float = 0.01
     """Bound on the chance of naming any class of a clean data set."""
+    null_scale: float = _NULL_SCALE
+    """Scale of the exponential law of the gap on clean data, with this detector's scores."""
 
 
 Decision = Callable[[Scored], Verdict]
@@ -79,7 +81,7 @@ def tail(seen: Scored) -> Verdict:
     by_round = np.array([np.max([looks[name] for name in views], axis=0) for views in seen.rounds])
     statistic = np.sort(by_round, axis=0)[-min(2, len(by_round))]
     best = [max(looks, key=lambda name: looks[name][k]) for k in range(len(names))]
-    threshold = -_NULL_SCALE * math.log(seen.alpha)
+    threshold = -seen.null_scale * math.log(seen.alpha)
     guilty = np.flatnonzero(statistic > threshold)
     flagged = np.zeros(len(labels), bool)
     cuts = {}
@@ -87,13 +89,13 @@ def tail(seen: Scored) -> Verdict:
         view = scores[best[k]]
         cuts[k] = cut(view[real & (labels == k)], view[real & ~np.isin(labels, guilty)])
         flagged |= (labels == k) & (view >= cuts[k])
-    poisoned = chance_of_poison(float(statistic.max()))
+    poisoned = chance_of_poison(float(statistic.max()), seen.null_scale)
     named = np.isin(np.arange(len(names)), guilty)
     lead = best[int(np.argmax(statistic))]
     shown = [float(cuts[k]) for k in guilty if best[k] == lead]
     return Verdict(
         flagged=flagged,
-        classes=class_evidence(names, labels[real], flagged[real], statistic, np.exp(-statistic / _NULL_SCALE), named),
+        classes=class_evidence(names, labels[real], flagged[real], statistic, np.exp(-statistic / seen.null_scale), named),
         confidence=poisoned if len(guilty) else 1 - poisoned,
         threshold=min(shown) if shown else None,
         view=lead,
@@ -117,11 +119,11 @@ def stands_out(scores: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarr
     return np.asarray(np.max([gap * np.isin(np.arange(classes), above) for gap, above in gaps], axis=0))
 
 
-def chance_of_poison(gap: float) -> float:
+def chance_of_poison(gap: float, null_scale: float = _NULL_SCALE) -> float:
     """Posterior chance, at even odds, that a data set with this ``gap`` is poisoned by something the audit can see."""
     median, deviation = _POISON_GAP
     at = max(gap, 1e-6)
-    clean = math.exp(-at / _NULL_SCALE) / _NULL_SCALE
+    clean = math.exp(-at / null_scale) / null_scale
     z = math.log(at / median) / deviation
     poison = math.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * deviation * at)
     return poison / (poison + clean)

@@ -11,6 +11,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +82,12 @@ class Distillation:
         how, began = self.how, time.monotonic()
         self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
         # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
-        self.groups = near_duplicates(self.train.inputs, self.train.labels, self.device) if how.cross_fit else np.arange(self.n)
+        alike = partial(near_duplicates, device=self.device, maps=self.bench.kind.maps)
+        self.groups = alike(self.train.inputs, self.train.labels) if how.cross_fit else np.arange(self.n)
         self.viewed = how.decision == "tail"
         if self.viewed or how.sharpen:
             answers = self.joined.labels[self.n :]
-            repeats = near_duplicates(self.joined.inputs[self.n :], answers, self.device)
+            repeats = alike(self.joined.inputs[self.n :], answers)
             self.distinct = count_distinct(repeats, answers, len(self.train.classes))
         self.timings["preparing"] = time.monotonic() - began
         self.store = _Store(self.runtime.checkpoints, self._key())
@@ -238,7 +240,7 @@ class Distillation:
 
         began = time.monotonic()
         settings = FitSettings(epochs=self.how.teacher_epochs, lr=0.1, batch=128, weight_decay=1e-4)
-        network = build_network("resnet18", self.joined.inputs.shape[-1], self.bench.classes, self.runtime.seed)
+        network = build_network("resnet18", self.bench.kind.channels, self.bench.classes, self.runtime.seed)
         fit(network, self.train.inputs, self.train.labels, self.bench.kind, settings, self.runtime, stage="teacher")
         answers = self.bench.labels.clone()
         logits = predict(network, self.joined.inputs[self.n :], self.bench.kind, self.runtime, stage="teacher's labels")

@@ -39,6 +39,7 @@ class Frequency(QuantileDetector):
     """Frequency: finds pictures whose spectrum looks tampered with to a network trained on made-up triggers."""
 
     name: ClassVar[str] = "frequency"
+    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
     paper: ClassVar[Mapping[str, Any]] = {
         "cut": "network",
         "width": 32,

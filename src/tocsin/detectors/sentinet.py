@@ -35,6 +35,7 @@ class SentiNet(QuantileDetector):
     """SentiNet: finds samples with a region that carries their label along when it is pasted on clean pictures."""
 
     name: ClassVar[str] = "sentinet"
+    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
     paper: ClassVar[Mapping[str, Any]] = {"images": 100, "fit": 400}
 
     share: float = 0.05

@@ -26,6 +26,7 @@ class Strip(QuantileDetector):
     """STRIP: finds samples whose prediction stays certain when other pictures are laid over them."""
 
     name: ClassVar[str] = "strip"
+    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
     paper: ClassVar[Mapping[str, Any]] = {"overlays": 100}
 
     overlays: int = 32

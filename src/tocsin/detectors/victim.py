@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from tocsin.data.dataset import Dataset
-from tocsin.kinds.image import ImageKind
+from tocsin.kinds import Kind, kind_of
 from tocsin.learning import FitSettings, features, fit
 from tocsin.networks import Classifier, build_network
 from tocsin.runtime import Runtime
@@ -24,7 +24,7 @@ class Victim:
     reserve: Dataset
     """Clean samples that the network has not seen."""
     network: Classifier
-    kind: ImageKind
+    kind: Kind
     runtime: Runtime
 
     @classmethod
@@ -32,17 +32,16 @@ class Victim:
         cls, train: Dataset, reserve: Dataset, runtime: Runtime, *, network: str = "small", settings: FitSettings | None = None
     ) -> Victim:
         """An ordinary ``network`` (a name of `NETWORKS`) trained on ``train`` with augmentation. Raises `InputError`."""
-        kind = ImageKind.of(train)
-        model = build_network(network, train.inputs.shape[-1], len(train.classes), runtime.seed)
+        kind = kind_of(train)
+        model = build_network(network, kind.channels, len(train.classes), runtime.seed)
         fit(model, train.inputs, train.labels, kind, settings or FitSettings(), runtime, stage="training the victim")
         return cls(train, reserve, model, kind, runtime)
 
     @classmethod
     def untrained(cls, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
         """For methods that read no network: the data with one that has only its first weights."""
-        return cls(
-            train, reserve, build_network("small", train.inputs.shape[-1], len(train.classes), runtime.seed), ImageKind.of(train), runtime
-        )
+        kind = kind_of(train)
+        return cls(train, reserve, build_network("small", kind.channels, len(train.classes), runtime.seed), kind, runtime)
 
     def holding(self, features: np.ndarray, reserve_features: np.ndarray) -> Victim:
         """This victim with features, (N, F) and (M, F) float32, that the same network gave before; returns itself."""

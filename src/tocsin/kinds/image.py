@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tocsin.data.dataset import Dataset
+from tocsin.kinds.base import Kind
 
 _STATISTICS_ROWS = 5000
 
 
 @dataclass(frozen=True)
-class ImageKind:
+class ImageKind(Kind):
     """How pictures become tensors: each channel is brought to mean 0 and deviation 1 by these data statistics."""
 
     mean: tuple[float, ...]
@@ -32,6 +33,14 @@ class ImageKind:
         sample = np.asarray(dataset.inputs[rows]).reshape(-1, dataset.inputs.shape[-1]).astype(np.float32)
         mean, std = sample.mean(axis=0, dtype=np.float64), sample.std(axis=0, dtype=np.float64)
         return cls(tuple(mean.tolist()), tuple(np.maximum(std, 1.0).tolist()), flip)
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def maps(self, inputs: Tensor) -> Tensor:
+        """uint8 (B, H, W, C) as it is, 0..255."""
+        return inputs.float()
 
     def to_tensor(self, inputs: Tensor) -> Tensor:
         """uint8 (B, H, W, C) to float32 (B, C, H, W) on the same device, channels last in memory."""

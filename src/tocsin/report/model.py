@@ -25,7 +25,7 @@ class CanaryResult:
     """One kind of planted positive control and how many of it the detector flagged."""
 
     trigger: str
-    """patch, blend, warp."""
+    """patch, blend, warp; of speech tone, hiss, colour."""
     planted: int
     found: int
     rate: float

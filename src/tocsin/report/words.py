@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from tocsin.report.model import CanaryResult, Report
 
-_TRIGGER_WORDS = {"patch": "patch", "blend": "blended", "warp": "warped"}
+_TRIGGER_WORDS = {"patch": "patch", "blend": "blended", "warp": "warped", "tone": "beep", "hiss": "hissing", "colour": "coloured"}
 LOW_POWER = 0.8
 """Share of a canary kind below which the audit is called weak against it."""
 SURE = 0.9

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 ALIKE = 0.95
@@ -15,13 +18,16 @@ _CHUNK = 1024
 _NEIGHBOURS = 4
 
 
-def near_duplicates(inputs: np.ndarray, labels: np.ndarray, device: torch.device) -> np.ndarray:
+def near_duplicates(
+    inputs: np.ndarray, labels: np.ndarray, device: torch.device, maps: Callable[[Tensor], Tensor] = Tensor.float
+) -> np.ndarray:
     """(N,) int64 group numbers: equal for near duplicates of one class, else different.
 
-    ``inputs`` uint8 (N, H, W, C). Thumbnails of 8 x 8 with mean 0 and norm 1 are compared within each class; each picture is joined
-    with its four nearest where they correlate by more than `ALIKE`, the closest pairs first.
+    ``inputs`` raw samples (N, ...), which ``maps`` makes float maps (B, H, W, C). Thumbnails of 8 x 8 with mean 0 and norm 1 are
+    compared within each class; each sample is joined with its four nearest where they correlate by more than `ALIKE`, the closest
+    pairs first.
     """
-    thumbnails = _thumbnails(inputs, device)
+    thumbnails = _thumbnails(inputs, device, maps)
     parent = np.arange(len(inputs))
     size = np.ones(len(inputs), np.int64)
     for k in np.unique(labels):
@@ -34,10 +40,10 @@ def near_duplicates(inputs: np.ndarray, labels: np.ndarray, device: torch.device
     return np.array([_root(parent, i) for i in range(len(parent))])
 
 
-def _thumbnails(inputs: np.ndarray, device: torch.device) -> torch.Tensor:
+def _thumbnails(inputs: np.ndarray, device: torch.device, maps: Callable[[Tensor], Tensor]) -> Tensor:
     parts = []
     for start in range(0, len(inputs), _CHUNK):
-        x = torch.from_numpy(np.array(inputs[start : start + _CHUNK])).to(device).float().permute(0, 3, 1, 2)
+        x = maps(torch.from_numpy(np.array(inputs[start : start + _CHUNK])).to(device)).permute(0, 3, 1, 2)
         x = F.adaptive_avg_pool2d(x, _THUMBNAIL).flatten(1)
         parts.append(F.normalize(x - x.mean(1, keepdim=True), dim=1))
     return torch.cat(parts)

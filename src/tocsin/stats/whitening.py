@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,15 +17,15 @@ _CHUNK = 2000
 _RIDGE = 0.01
 
 
-def whiten(inputs: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Whitened pixels (N, D) of pictures uint8 (N, H, W, C), in ``dtype`` on ``device``.
+def whiten(inputs: np.ndarray, device: torch.device, dtype: torch.dtype, maps: Callable[[Tensor], Tensor] = Tensor.float) -> Tensor:
+    """Whitened pixels (N, D) of raw samples (N, ...), in ``dtype`` on ``device``; ``maps`` makes them float maps (B, H, W, C).
 
     ``L^-1 (x - mean)`` with ``L L' = covariance + ridge``: a Cholesky factor, not ZCA. The two differ by a rotation, to which a
     linear layer trained by gradient descent is indifferent, and the factor costs seconds less. The covariance comes from at most
     8,000 evenly spaced rows; the ridge is 1 % of the mean variance.
     """
     rows = np.unique(np.linspace(0, len(inputs) - 1, min(_FIT_ROWS, len(inputs))).astype(np.int64))
-    sample = _flat(inputs[rows], device)
+    sample = _flat(inputs[rows], device, maps)
     mean = sample.mean(0)
     sample -= mean
     covariance = sample.T @ sample / len(sample)
@@ -34,13 +35,13 @@ def whiten(inputs: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tens
     out = torch.empty(len(inputs), len(mean), dtype=dtype, device=device)
     for start in range(0, len(inputs), _CHUNK):
         part = slice(start, start + _CHUNK)
-        out[part] = (_flat(inputs[part], device) - mean).to(dtype) @ inverse
+        out[part] = (_flat(inputs[part], device, maps) - mean).to(dtype) @ inverse
     return out
 
 
-def _flat(inputs: np.ndarray, device: torch.device) -> Tensor:
-    """Pictures as float rows (B, D) on the 0..1 scale, averaged down where D would be above `MOST_DIMENSIONS`."""
-    x = torch.from_numpy(np.ascontiguousarray(inputs)).to(device).float().div_(255)
+def _flat(inputs: np.ndarray, device: torch.device, maps: Callable[[Tensor], Tensor]) -> Tensor:
+    """Maps as float rows (B, D), averaged down where D would be above `MOST_DIMENSIONS`."""
+    x = maps(torch.from_numpy(np.ascontiguousarray(inputs)).to(device)).div_(255)
     height, width, channels = x.shape[1:]
     shrink = math.sqrt(MOST_DIMENSIONS / (height * width * channels))
     if shrink < 1:

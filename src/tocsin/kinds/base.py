@@ -1,0 +1,33 @@
+"""What the networks and statistics ask of a kind of data. Detectors know no other difference between pictures and sounds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+class Kind(ABC):
+    """How raw samples of one data set become tensors. Carries that data set's statistics, and nothing of any sample."""
+
+    costly: ClassVar[bool] = False
+    """Whether `to_tensor` is worth being done once and kept, where samples are not augmented."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """C of `to_tensor`."""
+
+    @abstractmethod
+    def maps(self, inputs: Tensor) -> Tensor:
+        """Raw samples (B, ...) to float32 maps (B, H, W, C) on the same device, in which a trigger shows as it would to an eye."""
+
+    @abstractmethod
+    def to_tensor(self, inputs: Tensor) -> Tensor:
+        """Raw samples (B, ...) to what networks read: float32 (B, C, H, W), of mean 0 and deviation 1 over the data set."""
+
+    @abstractmethod
+    def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Raw samples (B, ...) as they might have been recorded too. ``generator`` lives on the CPU, so that every device draws alike."""
