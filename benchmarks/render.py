@@ -24,7 +24,7 @@ def audits(lines: list[dict[str, Any]]) -> str:
     """One row for each data set and attack, over its seeds."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
-        extra = [line["detector"]] * (line.get("detector", "ct") != "ct")
+        extra = [line["detector"]] if line.get("detector", "ct") != "ct" else []
         extra += [line["preset"]] * (line["preset"] != "fast") + ["JPEG reserve"] * line["jpeg_reserve"]
         extra += ["without canaries"] * (not line["with_canaries"])
         rows[(line["row"], *extra)].append(line)
