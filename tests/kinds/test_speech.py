@@ -165,6 +165,16 @@ def test_detectors_that_look_at_pixels_say_that_they_do_not_hear():
         audit(clips(60, seed=0), clips(30, seed=1), detector="strip")
 
 
+@pytest.mark.parametrize(("length", "rate"), [(4000, 16000), (2000, RATE)])
+def test_clips_of_another_rate_or_length_are_no_reserve(length, rate):
+    from tocsin.data.pairing import match
+
+    other = clips(30, seed=1, length=length)
+    reserve = Dataset.of_arrays(other.inputs, other.labels, kind="speech", rate=rate)
+    with pytest.raises(InputError, match="bring them to one rate and length"):
+        match(clips(60, seed=0), reserve)
+
+
 def test_passive_detectors_read_a_victim_that_listens():
     train, reserve = clips(300, seed=7), clips(100, seed=8)
     found = SpectralSignatures().inspect(train, reserve, Runtime(device="cpu", seed=1))
