@@ -33,10 +33,10 @@ class Dataset:
     """How it was stored: folder, metadata, npz, manifest, cifar, arrays. `data.write` writes the same back."""
     notes: tuple[str, ...] = ()
     """Warnings for the person, one plain sentence each (files skipped, pictures resized ...)."""
-    rate: int | None = None
-    """Samples a second, where inputs are sounds: int16 (N, T)."""
     resized: bool = False
     """Some samples do not have the size they have in the source (`data.write` then cannot mix copied files with changed ones)."""
+    rate: int | None = None
+    """Samples a second, where inputs are sounds: int16 (N, T)."""
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
