@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from tocsin.runtime import Runtime
 
 EVAL_BATCH = 512
 """Samples a forward pass without gradients."""
+OptimizerName = Literal["sgd", "adamw"]
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How an ordinary network is trained: SGD with Nesterov momentum on a one-cycle schedule."""
+    """How an ordinary network is trained: by default SGD with Nesterov momentum, on a one-cycle schedule."""
 
     epochs: int = 8
     """Passes over the training set."""
@@ -33,15 +34,19 @@ class FitSettings:
     batch: int = 128
     """Samples a step."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Of SGD; AdamW takes no notice of it."""
     weight_decay: float = 5e-4
-    """Of SGD."""
+    """Of the optimiser."""
     augment: bool = True
     """Random crops, and mirrored pictures where the kind allows them."""
     label_smoothing: float = 0.0
     """Of the cross entropy."""
+    optimizer: OptimizerName = "sgd"
+    """sgd or adamw; attention and recurrent layers need the second."""
 
     def __post_init__(self) -> None:
+        if self.optimizer not in get_args(OptimizerName):
+            raise InputError(f"optimizer: got {self.optimizer!r}, allowed: {', '.join(get_args(OptimizerName))}")
         if self.epochs < 1 or self.batch < 2:
             raise InputError(f"epochs and batch: got {self.epochs} and {self.batch}, allowed are epochs from 1 and a batch from 2")
         if not (0 < self.lr < float("inf") and self.weight_decay >= 0 and 0 <= self.momentum < 1 and 0 <= self.label_smoothing < 1):
@@ -49,6 +54,28 @@ class FitSettings:
                 f"lr {self.lr}, weight_decay {self.weight_decay}, momentum {self.momentum}, label_smoothing {self.label_smoothing}: "
                 "allowed are lr above 0, weight_decay from 0, momentum and label_smoothing from 0 to below 1"
             )
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Of all weights of ``network``."""
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay)
+        nesterov = self.momentum > 0
+        return torch.optim.SGD(network.parameters(), self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=nesterov)
+
+
+USUAL: Mapping[str, FitSettings] = {
+    "tc-resnet8": FitSettings(epochs=12, lr=3e-3, batch=64, optimizer="adamw"),
+    "res15": FitSettings(epochs=12, lr=0.1, batch=64, weight_decay=1e-5),
+    "att-rnn": FitSettings(epochs=20, lr=2e-3, batch=64, optimizer="adamw"),
+    "kwt-1": FitSettings(epochs=60, lr=1e-3, batch=64, weight_decay=0.1, label_smoothing=0.1, optimizer="adamw"),
+    "eat-s": FitSettings(epochs=40, lr=1e-3, batch=64, optimizer="adamw"),
+}
+"""By network, how it is trained where nothing is said, if not as `FitSettings` are by themselves."""
+
+
+def usual_settings(network: str) -> FitSettings:
+    """How the network of that name is trained where nothing is said."""
+    return USUAL.get(network, FitSettings())
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:
@@ -80,6 +107,20 @@ def deterministic(device: torch.device) -> Iterator[None]:
     """cuDNN restricted to its reproducible kernels for the time of the block; the CPU's are reproducible as they are."""
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False) if device.type == "cuda" else nullcontext():
         yield
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """torch's global generators, from which dropout draws, start from ``seed`` in the block and are given back as they were."""
+    places = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=places):
+        torch.manual_seed(seed)
+        yield
+
+
+def tensor_for(network: Classifier, kind: Kind, raw: Tensor) -> Tensor:
+    """Raw samples (B, ...) to what ``network`` reads, (B, C, H, W) float32. Raises `InputError` where the kind has no such thing."""
+    return kind.waves(raw) if network.reads == "waves" else kind.to_tensor(raw)
 
 
 @contextmanager
@@ -131,16 +172,14 @@ def fit(
     batch = min(settings.batch, n)
     per_epoch = n // batch  # what is left over has its turn in another epoch's order
     steps = per_epoch * settings.epochs
-    optimizer = torch.optim.SGD(
-        network.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.momentum > 0
-    )
-    with deterministic(device):
+    optimizer = settings.optimiser(network)
+    with deterministic(device), seeded(device, runtime.seed):
         for step in range(steps):
             if step % per_epoch == 0:
                 order = torch.randperm(n, generator=generator)
             rows = order[(step % per_epoch) * batch :][:batch]
             raw = gather(rows)
-            x = kind.to_tensor(kind.augment(raw, generator) if settings.augment else raw)
+            x = tensor_for(network, kind, kind.augment(raw, generator) if settings.augment else raw)
             optimizer.param_groups[0]["lr"] = one_cycle(step, steps, settings.lr)
             with autocast(device):
                 logits = network(x)
@@ -171,7 +210,7 @@ def _forward(
     with torch.inference_mode(), evaluating(network, device):
         for start in range(0, n, EVAL_BATCH):
             raw = torch.from_numpy(np.array(inputs[start : start + EVAL_BATCH])).to(device)
-            parts.append(function(kind.to_tensor(raw)).float())
+            parts.append(function(tensor_for(network, kind, raw)).float())
             runtime.progress(stage, min(1.0, (start + EVAL_BATCH) / n))
     if not parts:
         return np.empty((0, network.head.out_features if function is network else network.head.in_features), np.float32)

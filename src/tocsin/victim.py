@@ -12,7 +12,7 @@ from tocsin.attacks.base import Attack
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
 from tocsin.kinds import Kind, kind_of
-from tocsin.learning import FitSettings, fit, predict
+from tocsin.learning import FitSettings, fit, predict, usual_settings
 from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import attack_of
 from tocsin.runtime import Runtime
@@ -84,7 +84,7 @@ def train_victim(
     test: Dataset,
     attack: Attack | None = None,
     *,
-    network: str = "small",
+    network: str | None = None,
     settings: FitSettings | None = None,
     runtime: Runtime | None = None,
     flip: bool = False,
@@ -92,14 +92,16 @@ def train_victim(
     """Trains an ordinary network on ``train`` (a data set, or what an audit kept of it: ``train[~flagged]``) and tests it.
 
     ``test`` is clean; the attack's trigger is put on those of its samples that are the attack's victims. ``attack``: None
-    measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`. ``flip``: mirrored
-    pictures as augmentation. Raises `InputError` for data sets that do not belong together and unknown networks.
+    measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`; None: the usual one of the
+    data's kind. ``settings``: None: those that are usual for the network. ``flip``: mirrored pictures as augmentation. Raises `InputError` for data sets that do not belong together and unknown networks.
     """
     check_test(train, test)
-    settings, runtime = settings or FitSettings(), runtime or Runtime()
+    runtime = runtime or Runtime()
     start = time.perf_counter()
     trial = Trial.of(attack, test) if attack is not None else None
     kind = kind_of(train, flip=flip)
+    network = network or kind.network
+    settings = settings or usual_settings(network)
     model = build_network(network, kind.channels, len(train.classes), runtime.seed)
     fit(model, train.inputs, train.labels, kind, settings, runtime, stage="training the victim")
     result = measure(model, test, kind, runtime, trial)

@@ -8,12 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tocsin.errors import InputError
+
 
 class Kind(ABC):
     """How raw samples of one data set become tensors. Carries that data set's statistics, and nothing of any sample."""
 
     costly: ClassVar[bool] = False
     """Whether `to_tensor` is worth being done once and kept, where samples are not augmented."""
+    network: ClassVar[str]
+    """The network, a name of `NETWORKS`, that is trained on such data where none is named."""
 
     @property
     @abstractmethod
@@ -27,6 +31,10 @@ class Kind(ABC):
     @abstractmethod
     def to_tensor(self, inputs: Tensor) -> Tensor:
         """Raw samples (B, ...) to what networks read: float32 (B, C, H, W), of mean 0 and deviation 1 over the data set."""
+
+    def waves(self, inputs: Tensor) -> Tensor:
+        """Raw sounds (B, T) to float32 (B, 1, 1, T) in -1..1, for networks with a front end of their own. Raises `InputError` on others."""
+        raise InputError("network: it reads waveforms, and these data are no sounds; choose another")
 
     @abstractmethod
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ _STATISTICS_ROWS = 5000
 @dataclass(frozen=True)
 class ImageKind(Kind):
     """How pictures become tensors: each channel is brought to mean 0 and deviation 1 by these data statistics."""
+
+    network: ClassVar[str] = "small"
 
     mean: tuple[float, ...]
     """Channel means on the 0..255 scale."""

@@ -29,6 +29,7 @@ class SpeechKind(Kind):
     """Clips of one length become log-mel maps (B, 1, mels, frames), brought to mean 0 and deviation 1 by the data's statistics."""
 
     costly: ClassVar[bool] = True
+    network: ClassVar[str] = "tc-resnet8"
 
     rate: int
     """Samples a second."""
@@ -67,7 +68,7 @@ class SpeechKind(Kind):
     def power(self, inputs: Tensor) -> Tensor:
         """int16 or float (in -1..1) clips (B, T) to power spectra (B, bins, frames)."""
         size, window, hop = self.frame
-        wave = inputs.float() / 32768 if not inputs.is_floating_point() else inputs
+        wave = unit(inputs)
         shape = torch.hann_window(window, device=wave.device)
         return torch.stft(wave, size, hop, window, shape, center=True, pad_mode="constant", return_complex=True).abs().square()
 
@@ -78,6 +79,9 @@ class SpeechKind(Kind):
     def to_tensor(self, inputs: Tensor) -> Tensor:
         return ((self.maps(inputs) - self.mean) / self.std).permute(0, 3, 1, 2)
 
+    def waves(self, inputs: Tensor) -> Tensor:
+        return unit(inputs)[:, None, None]
+
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Each clip moved in time by up to a tenth of its length; what comes in is silence."""
         batch, length = inputs.shape
@@ -85,6 +89,11 @@ class SpeechKind(Kind):
         shift = torch.randint(0, 2 * most + 1, (batch, 1), generator=generator)
         at = (shift + torch.arange(length)).to(inputs.device)
         return F.pad(inputs, (most, most)).gather(1, at)
+
+
+def unit(inputs: Tensor) -> Tensor:
+    """int16 clips to float32 in -1..1; floats are taken as such already."""
+    return inputs if inputs.is_floating_point() else inputs.float() / 32768
 
 
 def mel_bands(bins: int, rate: int, mels: int, lowest: float) -> Tensor:

@@ -8,16 +8,26 @@ from functools import partial
 import torch
 
 from tocsin.errors import InputError
+from tocsin.networks.att_rnn import AttRNN
 from tocsin.networks.base import Classifier
+from tocsin.networks.eat import EAT
+from tocsin.networks.kwt import KWT
+from tocsin.networks.res15 import Res15
 from tocsin.networks.resnet import ResNet18, SmallResNet
+from tocsin.networks.tc_resnet import TCResNet8
 from tocsin.params import closest
 
 NETWORKS: dict[str, Callable[[int, int], Classifier]] = {
     "small": SmallResNet,
     "resnet18": ResNet18,
     "resnet18-narrow": partial(ResNet18, widths=(16, 32, 48, 64)),
+    "tc-resnet8": TCResNet8,
+    "res15": Res15,
+    "att-rnn": AttRNN,
+    "kwt-1": KWT,
+    "eat-s": EAT,
 }
-"""Name -> (channels, classes) -> network with fresh weights."""
+"""Name -> (channels, classes) -> network with fresh weights. The last five read sounds of 40 bands, ``eat-s`` their waveforms."""
 
 __all__ = ["NETWORKS", "Classifier", "build_network"]
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 
 class Classifier(nn.Module):
-    """Convolutional stages, a pool over their last maps, and one linear layer ``head``."""
+    """Stages that each give maps, a pool over the last maps, and one linear layer ``head``."""
 
+    reads: ClassVar[Literal["maps", "waves"]] = "maps"
+    """What of a kind it takes as ``x``: `Kind.to_tensor`, or, for networks of sounds with a front end of their own, `Kind.waves`."""
     head: nn.Linear
 
     @abstractmethod
     def stages(self) -> Sequence[nn.Module]:
-        """The convolutional stages in order; each takes and gives maps (B, C, H, W)."""
+        """The stages in order; each takes and gives maps (B, C, H, W).
+
+        Convolutions, in most networks. What recurrent and attention layers give is such maps too, with H 1 and a column for each place
+        in time; where a transformer has a token for the class it is the first column.
+        """
 
     @abstractmethod
     def pool(self, maps: Tensor) -> Tensor:
-        """The last stage's maps (B, F, H, W) to penultimate features (B, F)."""
+        """The last stage's maps (B, C, H, W) to penultimate features (B, F)."""
 
     def features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to penultimate features (B, F)."""
