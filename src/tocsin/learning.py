@@ -64,7 +64,7 @@ class FitSettings:
 
 
 USUAL: Mapping[str, FitSettings] = {
-    "tc-resnet8": FitSettings(epochs=12, lr=3e-3, batch=64, optimizer="adamw"),
+    "tc-resnet8": FitSettings(epochs=20, batch=64),
     "res15": FitSettings(epochs=12, lr=0.1, batch=64, weight_decay=1e-5),
     "att-rnn": FitSettings(epochs=20, lr=2e-3, batch=64, optimizer="adamw"),
     "kwt-1": FitSettings(epochs=60, lr=1e-3, batch=64, weight_decay=0.1, label_smoothing=0.1, optimizer="adamw"),

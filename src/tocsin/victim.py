@@ -92,8 +92,9 @@ def train_victim(
     """Trains an ordinary network on ``train`` (a data set, or what an audit kept of it: ``train[~flagged]``) and tests it.
 
     ``test`` is clean; the attack's trigger is put on those of its samples that are the attack's victims. ``attack``: None
-    measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`; None: the usual one of the
-    data's kind. ``settings``: None: those that are usual for the network. ``flip``: mirrored pictures as augmentation. Raises `InputError` for data sets that do not belong together and unknown networks.
+    measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`; None: the usual
+    one of the data's kind. ``settings``: None: those that are usual for the network. ``flip``: mirrored pictures as
+    augmentation. Raises `InputError` for data sets that do not belong together and unknown networks.
     """
     check_test(train, test)
     runtime = runtime or Runtime()

@@ -22,7 +22,7 @@ from tocsin.runtime import Runtime
 
 @dataclass(frozen=True)
 class Row:
-    """What is expected of one attack on 1,000 samples of ten classes."""
+    """What is expected of one attack on 1,000 samples of ten classes, of each kind that it works on."""
 
     params: dict[str, Any]
     planted: int
@@ -31,6 +31,8 @@ class Row:
     """Planted samples get the goal as label (else: they had it before)."""
     one_target: bool = True
     """All triggered samples go to one class, whose own samples are no victims (else: each class has a goal, and all are victims)."""
+    rates_hz: tuple[int, ...] = (8000, 16000)
+    """Sampling rates at which an attack on speech is tried."""
 
 
 TABLE = {
@@ -48,10 +50,43 @@ TABLE = {
     "wanet": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
     "adap-blend": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
     "adap-patch": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
+    "tone": Row({"rate": 0.02}, 20),
+    "spectrogram-patch": Row({"rate": 0.02}, 20),
+    "noise": Row({"rate": 0.02}, 20),
+    "ultrasonic": Row({"rate": 0.02}, 20, rates_hz=(44100, 48000)),
+    "jingleback": Row({"rate": 0.02}, 20),
+    "pbsm": Row({"rate": 0.02}, 20),
+    "flowmur": Row({"rate": 0.02, "epochs": 1, "steps": 2, "batch": 8, "seconds": 0.05}, 20, relabels=False),
+    "narcissus-speech": Row({"rate": 0.02, "epochs": 1, "steps": 20, "batch": 8, "lr": 0.05}, 20, relabels=False),
+    "slu": Row({"rate": 0.02, "epochs": 1, "craft_steps": 2}, 20, relabels=False),
 }
+
+
+@dataclass(frozen=True)
+class Case:
+    """An attack on one kind of data."""
+
+    name: str
+    rate_hz: int | None = None
+    """Of clips; None: pictures."""
+
+    @property
+    def kind(self) -> str:
+        return "image" if self.rate_hz is None else "speech"
+
+    def data(self, n: int = 1000) -> Dataset:
+        return pictures(n) if self.rate_hz is None else clips(n, self.rate_hz)
+
+    def __str__(self) -> str:
+        return self.name if self.rate_hz is None else f"{self.name}@{self.rate_hz}"
+
+
+CASES = [Case(name) for name, attack in ATTACKS.items() if "image" in attack.kinds]
+CASES += [Case(name, hz) for name, attack in ATTACKS.items() if "speech" in attack.kinds for hz in TABLE[name].rates_hz]
 LEARNED = [name for name, attack in ATTACKS.items() if issubclass(attack, LearnedAttack)]
-names = pytest.mark.parametrize("name", list(ATTACKS))
-planting = pytest.mark.parametrize("name", [name for name in ATTACKS if name != "none"])
+LEARNED_CASES = [case for case in CASES if case.name in LEARNED and case.rate_hz in (None, TABLE[case.name].rates_hz[0])]
+cases = pytest.mark.parametrize("case", CASES, ids=str)
+planting = pytest.mark.parametrize("case", [case for case in CASES if case.name != "none"], ids=str)
 
 
 def pictures(n: int = 1000, height: int = 32, width: int = 32, channels: int = 3) -> Dataset:
@@ -60,23 +95,38 @@ def pictures(n: int = 1000, height: int = 32, width: int = 32, channels: int = 3
     return Dataset.of_arrays(inputs, rng.permutation(np.arange(n) % 10))
 
 
+def clips(n: int = 1000, rate_hz: int = 8000, length: int = 1600) -> Dataset:
+    """Noise, as loud as speech, that begins and ends somewhere in digital silence."""
+    rng = np.random.default_rng(9)
+    first, span = rng.integers(0, length // 4, (n, 1)), rng.integers(length // 2, 3 * length // 4, (n, 1))
+    at = np.arange(length)
+    sound = np.clip(rng.normal(0, 4000, (n, length)), -32768, 32767)
+    inputs = np.where((at >= first) & (at < first + span), sound, 0).astype(np.int16)
+    return Dataset.of_arrays(inputs, rng.permutation(np.arange(n) % 10), kind="speech", rate=rate_hz)
+
+
 def of(name: str) -> Attack:
     return build(name, **TABLE[name].params)
 
 
 @cache
-def poisoned(name: str) -> Poisoned:
-    """The attack on `pictures`, carried out once for all tests that only look at it."""
-    return poison(pictures(), of(name), 0, Runtime(device="cpu"))
+def poisoned(case: Case) -> Poisoned:
+    """The attack on 1,000 samples, carried out once for all tests that only look at it."""
+    return poison(case.data(), of(case.name), 0, Runtime(device="cpu"))
+
+
+def changed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(N,) bool: which of the samples (N, ...) differ."""
+    return (first != second).reshape(len(first), -1).any(axis=1)
 
 
 def test_every_attack_has_a_row() -> None:
     assert set(TABLE) == set(ATTACKS)
 
 
-@names
-def test_counts_order_and_labels(name: str) -> None:
-    data, row, result = pictures(), TABLE[name], poisoned(name)
+@cases
+def test_counts_order_and_labels(case: Case) -> None:
+    data, row, result = case.data(), TABLE[case.name], poisoned(case)
     assert (len(result.planted), len(result.covers)) == (row.planted, row.covers)
     for rows in (result.planted, result.covers):
         assert rows.dtype == np.int64
@@ -92,22 +142,23 @@ def test_counts_order_and_labels(name: str) -> None:
     np.testing.assert_array_equal(result.dataset.labels[others], data.labels[others])
 
 
-@names
-def test_exactly_the_named_rows_carry_a_change(name: str) -> None:
-    data, result = pictures(), poisoned(name)
-    changed = np.flatnonzero((result.dataset.inputs != data.inputs).any(axis=(1, 2, 3)))
-    np.testing.assert_array_equal(changed, np.sort(np.concatenate([result.planted, result.covers])))
-    assert result.dataset.inputs.dtype == np.uint8
+@cases
+def test_exactly_the_named_rows_carry_a_change(case: Case) -> None:
+    data, result = case.data(), poisoned(case)
+    found = np.flatnonzero(changed(result.dataset.inputs, data.inputs))
+    np.testing.assert_array_equal(found, np.sort(np.concatenate([result.planted, result.covers])))
+    assert result.dataset.inputs.dtype == data.inputs.dtype
+    assert result.dataset.rate == data.rate
     np.testing.assert_array_equal(result.dataset.ids, data.ids)
     assert (result.dataset.classes, result.dataset.kind, result.dataset.layout) == (data.classes, data.kind, data.layout)
 
 
-@names
-def test_the_original_is_never_changed(name: str) -> None:
-    data = pictures()
+@cases
+def test_the_original_is_never_changed(case: Case) -> None:
+    data = case.data()
     inputs, labels = data.inputs.copy(), data.labels.copy()
     data.inputs.flags.writeable = data.labels.flags.writeable = False  # as a memory map opened for reading would be
-    result = poison(data, of(name), runtime=Runtime(device="cpu"))
+    result = poison(data, of(case.name), runtime=Runtime(device="cpu"))
     assert not np.shares_memory(result.dataset.inputs, data.inputs)
     assert not np.shares_memory(result.dataset.labels, data.labels)
     result.attack.trigger(data.inputs)
@@ -115,33 +166,33 @@ def test_the_original_is_never_changed(name: str) -> None:
     np.testing.assert_array_equal(data.labels, labels)
 
 
-@names
-def test_same_seed_same_copy(name: str) -> None:
-    first, second = poisoned(name), poison(pictures(), of(name), runtime=Runtime(device="cpu"))
+@cases
+def test_same_seed_same_copy(case: Case) -> None:
+    first, second = poisoned(case), poison(case.data(), of(case.name), runtime=Runtime(device="cpu"))
     assert first.dataset.fingerprint == second.dataset.fingerprint
     np.testing.assert_array_equal(first.planted, second.planted)
     np.testing.assert_array_equal(first.covers, second.covers)
 
 
 @planting
-def test_another_seed_plants_elsewhere(name: str) -> None:
-    first = poisoned(name)
-    assert set(first.planted) != set(poison(pictures(), first.attack, seed=4).planted)
+def test_another_seed_plants_elsewhere(case: Case) -> None:
+    first = poisoned(case)
+    assert set(first.planted) != set(poison(case.data(), first.attack, seed=4).planted)
 
 
-@names
-def test_recipe_survives_json_and_gives_the_attack_back(name: str) -> None:
-    result = poison(pictures(), poisoned(name).attack, seed=7)
+@cases
+def test_recipe_survives_json_and_gives_the_attack_back(case: Case) -> None:
+    result = poison(case.data(), poisoned(case).attack, seed=7)
     recipe = json.loads(json.dumps(result.recipe))
-    assert recipe["attack"] == name
+    assert recipe["attack"] == case.name
     assert recipe["seed"] == 7
     assert "tocsin" in recipe
     assert attack_of(recipe) == result.attack
 
 
-@names
-def test_no_victim_is_in_the_class_its_trigger_leads_to(name: str) -> None:
-    attack = poisoned(name).attack
+@cases
+def test_no_victim_is_in_the_class_its_trigger_leads_to(case: Case) -> None:
+    attack = poisoned(case).attack
     labels = np.arange(10)
     victims, goal = attack.victims(labels), attack.goal(labels)
     assert victims.dtype == bool
@@ -149,62 +200,122 @@ def test_no_victim_is_in_the_class_its_trigger_leads_to(name: str) -> None:
     assert set(goal) <= set(labels)
     assert victims.any()
     assert (goal[victims] != labels[victims]).all()
-    assert len(set(goal)) == (1 if TABLE[name].one_target else 10)
+    assert len(set(goal)) == (1 if TABLE[case.name].one_target else 10)
 
 
 @planting
-def test_trigger_changes_every_sample_and_repeats(name: str) -> None:
-    x, attack = pictures(50).inputs, poisoned(name).attack
+def test_trigger_changes_every_sample_and_repeats(case: Case) -> None:
+    x, attack = case.data(50).inputs, poisoned(case).attack
     out = attack.trigger(x)
-    assert out.dtype == np.uint8
-    assert (out != x).any(axis=(1, 2, 3)).all()
+    assert out.dtype == x.dtype
+    assert changed(out, x).all()
     np.testing.assert_array_equal(out, attack.trigger(x))
-    assert attack.trigger(x[:0]).shape == (0, 32, 32, 3)
+    assert attack.trigger(x[:0]).shape == (0, *x.shape[1:])
 
 
 @planting
-def test_a_rate_of_less_than_one_sample_is_refused(name: str) -> None:
+def test_a_rate_of_less_than_one_sample_is_refused(case: Case) -> None:
     with pytest.raises(InputError, match=r"rate: .* less than one sample; the smallest possible rate is 0\.001"):
-        build(name, rate=0.0005).poison(pictures(), np.random.default_rng(0))
+        build(case.name, rate=0.0005).poison(case.data(), np.random.default_rng(0))
 
 
 @planting
 @pytest.mark.parametrize("rate", [0, -0.1, 1.5, float("nan")])
-def test_a_rate_that_is_no_share_is_refused(name: str, rate: float) -> None:
+def test_a_rate_that_is_no_share_is_refused(case: Case, rate: float) -> None:
     with pytest.raises(InputError, match="rate"):
-        build(name, rate=rate)
+        build(case.name, rate=rate)
 
 
-@names
-def test_data_it_cannot_work_on_is_refused(name: str) -> None:
-    attack, rng = of(name), np.random.default_rng(0)
-    if name == "none":
+@cases
+def test_data_it_cannot_work_on_is_refused(case: Case) -> None:
+    attack, rng = of(case.name), np.random.default_rng(0)
+    if case.name == "none":
         return  # changes nothing, so there is nothing it could not do
-    data = pictures(100)
+    data = case.data(100)
     with pytest.raises(InputError, match=r"target: got class 10, the (data set has 10 classes|attack '.*' sends each)"):
-        build(name, **TABLE[name].params, target=10).poison(data, rng)
+        build(case.name, **TABLE[case.name].params, target=10).poison(data, rng)
     with pytest.raises(InputError, match="inputs"):
-        attack.poison(Dataset.of_arrays(data.inputs.astype(np.float32), data.labels), rng)
-    with pytest.raises(InputError, match="works on image data, got table"):
+        attack.poison(Dataset.of_arrays(data.inputs.astype(np.float32), data.labels, kind=case.kind, rate=case.rate_hz), rng)
+    with pytest.raises(InputError, match=f"works on {case.kind} data, got table"):
         attack.poison(Dataset.of_arrays(data.inputs, data.labels, kind="table"), rng)
 
 
-def check_size(name: str, height: int, width: int, channels: int) -> None:
-    data = pictures(100, height, width, channels)
+def check_size(name: str, data: Dataset) -> None:
     result = poison(data, of(name), runtime=Runtime(device="cpu"))
     assert result.dataset.inputs.shape == data.inputs.shape
     assert len(result.planted) == TABLE[name].planted // 10
     assert result.attack.trigger(data.inputs).shape == data.inputs.shape
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in LEARNED])
+def plain(kind: str) -> list[str]:
+    """Attacks on that kind that learn nothing."""
+    return [name for name, attack in ATTACKS.items() if kind in attack.kinds and name not in LEARNED]
+
+
+@pytest.mark.parametrize("name", plain("image"))
 @settings(max_examples=15, deadline=None)
 @given(height=st.integers(8, 70), width=st.integers(8, 70), channels=st.sampled_from([1, 3]))
 def test_any_size(name: str, height: int, width: int, channels: int) -> None:
-    check_size(name, height, width, channels)
+    check_size(name, pictures(100, height, width, channels))
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", plain("speech"))
+@settings(max_examples=8, deadline=None)
+@given(length=st.integers(40, 3000), rate_hz=st.sampled_from([0, 1]))
+def test_any_length(name: str, length: int, rate_hz: int) -> None:
+    check_size(name, clips(100, TABLE[name].rates_hz[rate_hz], length))
+
+
+@pytest.mark.parametrize("name", [case.name for case in LEARNED_CASES if case.rate_hz is None])
 @pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 1), (11, 21, 3)])
 def test_learned_at_any_size(name: str, height: int, width: int, channels: int) -> None:
-    check_size(name, height, width, channels)
+    check_size(name, pictures(100, height, width, channels))
+
+
+@pytest.mark.parametrize("name", [case.name for case in LEARNED_CASES if case.rate_hz is not None])
+@pytest.mark.parametrize(("rate_hz", "length"), [(8000, 301), (16000, 1000)])
+def test_learned_at_any_length(name: str, rate_hz: int, length: int) -> None:
+    check_size(name, clips(100, rate_hz, length))
+
+
+speaking = pytest.mark.parametrize("case", [case for case in CASES if case.rate_hz is not None and case.name != "none"], ids=str)
+
+
+@speaking
+def test_the_sampling_rate_is_taken_from_the_data_and_kept_in_the_recipe(case: Case) -> None:
+    result = poisoned(case)
+    assert result.recipe["rate_hz"] == case.rate_hz
+    data = case.data(60)
+    if case.name != "noise":  # is as long as the clip, whatever its rate
+        with pytest.raises(InputError, match=r"does not know the sampling rate yet|its trigger is learned from data"):
+            of(case.name).trigger(data.inputs)
+    with pytest.raises(InputError, match=f"rate_hz: got 11025, the clips have {case.rate_hz} samples a second"):
+        build(case.name, **TABLE[case.name].params, rate_hz=11025).poison(data, np.random.default_rng(0))
+    with pytest.raises(InputError, match="clips need their sampling rate"):
+        of(case.name).poison(Dataset.of_arrays(data.inputs, data.labels, kind="speech"), np.random.default_rng(0))
+
+
+@speaking
+def test_digital_silence_around_the_sound_stays_silent(case: Case) -> None:
+    if case.name == "ultrasonic":
+        return  # lies anywhere in the clip, as published
+    data, result = case.data(), poisoned(case)
+    rows = result.planted[:5]
+    before = data.inputs[rows]
+    for after in (result.dataset.inputs[rows], result.attack.trigger(before)):
+        for quiet, clip in zip(before, after, strict=True):
+            first, last = np.flatnonzero(quiet)[[0, -1]]
+            assert not clip[:first].any()
+            assert not clip[last + 1 :].any()
+
+
+@speaking
+def test_loud_clips_are_clipped_not_wrapped_and_silent_ones_do_no_harm(case: Case) -> None:
+    attack = poisoned(case).attack
+    length = case.data(1).inputs.shape[1]
+    loud = np.where(np.arange(length) % 40 < 20, 32767, -32768).astype(np.int16)[None]
+    out = attack.trigger(loud)
+    assert out.dtype == np.int16
+    if case.name in ("tone", "spectrogram-patch", "noise", "ultrasonic", "slu"):  # they add to the wave: no value jumps to the other end
+        assert ((out > 0) == (loud > 0)).mean() > 0.9
+    assert attack.trigger(np.zeros((2, length), np.int16)).shape == (2, length)

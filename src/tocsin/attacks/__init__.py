@@ -8,12 +8,21 @@ from tocsin.attacks.base import Attack, Poisoned
 from tocsin.attacks.blend import Blend
 from tocsin.attacks.cl import LabelConsistent
 from tocsin.attacks.dynamic import Dynamic
+from tocsin.attacks.flowmur import FlowMur
 from tocsin.attacks.issba import Issba
+from tocsin.attacks.jingleback import JingleBack
 from tocsin.attacks.narcissus import Narcissus
+from tocsin.attacks.narcissus_speech import NarcissusSpeech
+from tocsin.attacks.noise import Noise
 from tocsin.attacks.none import NoAttack
+from tocsin.attacks.pbsm import Pbsm
 from tocsin.attacks.sig import Sig
+from tocsin.attacks.slu import CleanLabelSlu
+from tocsin.attacks.spectrogram_patch import SpectrogramPatch
 from tocsin.attacks.tact import TaCT
+from tocsin.attacks.tone import Tone
 from tocsin.attacks.trojan import Trojan
+from tocsin.attacks.ultrasonic import Ultrasonic
 from tocsin.attacks.wanet import WaNet
 
 _ATTACKS: tuple[type[Attack], ...] = (
@@ -31,6 +40,15 @@ _ATTACKS: tuple[type[Attack], ...] = (
     WaNet,
     AdapBlend,
     AdapPatch,
+    Tone,
+    SpectrogramPatch,
+    Noise,
+    Ultrasonic,
+    JingleBack,
+    Pbsm,
+    FlowMur,
+    NarcissusSpeech,
+    CleanLabelSlu,
 )
 
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
@@ -44,14 +62,23 @@ __all__ = [
     "BadNet",
     "BadNetAllToAll",
     "Blend",
+    "CleanLabelSlu",
     "Dynamic",
+    "FlowMur",
     "Issba",
+    "JingleBack",
     "LabelConsistent",
     "Narcissus",
+    "NarcissusSpeech",
     "NoAttack",
+    "Noise",
+    "Pbsm",
     "Poisoned",
     "Sig",
+    "SpectrogramPatch",
     "TaCT",
+    "Tone",
     "Trojan",
+    "Ultrasonic",
     "WaNet",
 ]

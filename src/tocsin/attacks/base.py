@@ -42,7 +42,8 @@ class Poisoned:
 class Attack(ABC):
     """Base of the attacks: a frozen dataclass whose fields are the parameters, with a sentence each.
 
-    Works on images uint8 (N, H, W, C) of any size, C 1 or 3. Nothing is read or written outside the arguments.
+    Works on images uint8 (N, H, W, C) of any size, C 1 or 3, or on clips int16 (N, T), as ``kinds`` says. Nothing is read or written
+    outside the arguments.
     """
 
     name: ClassVar[str]
@@ -74,7 +75,7 @@ class Attack(ABC):
 
     @abstractmethod
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
-        """The test-time trigger on every sample of ``inputs`` (N, H, W, C) uint8: a new array of the same shape."""
+        """The test-time trigger on every sample of ``inputs`` (N, ...): a new array of the same shape and type."""
 
     def victims(self, labels: np.ndarray) -> np.ndarray:
         """(N,) bool: the test samples on which ASR is measured; by default all whose true class is not the target."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from tocsin.attacks import universal
 from tocsin.attacks.adversarial import PixelClassifier
 from tocsin.attacks.training import Standardise, batches, pixels
 from tocsin.data.dataset import Dataset
@@ -64,41 +65,18 @@ def optimise_trigger(
 
     The weights are frozen; the model stays in the mode it is in. Stops where the gradient is exactly 0.
     """
-    device, generator = runtime.torch_device(), torch.Generator().manual_seed(runtime.seed)
-    model.requires_grad_(False)
-    rows = np.flatnonzero(dataset.labels == target)
-    gather = gatherer(dataset.inputs[rows], device)
     height, width, channels = dataset.inputs.shape[1:]
     # The published scale is [-1, 1]: the step length of RAdam belongs to it.
     bound = how.bound / 127.5
-    delta = torch.zeros((1, channels, height, width), device=device, requires_grad=True)
-    optimizer = torch.optim.RAdam([delta], how.lr)
-    losses: list[float] = []
-    with deterministic(device):
-        for step, chosen in enumerate(batches(len(rows), how.batch, how.steps, generator)):
-            x = (pixels(gather(chosen)) + delta.clamp(-bound, bound) / 2).clamp(0, 1)
-            loss = F.cross_entropy(model(x), torch.full((len(x),), target, device=device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(float(loss.detach()))
-            if delta.grad is None or not delta.grad.any():
-                break
-            optimizer.step()
-            if step % 10 == 9 or step == how.steps - 1:
-                runtime.progress("optimising the trigger", (step + 1) / how.steps)
-    found = delta.detach().clamp(-bound, bound)[0].permute(1, 2, 0).cpu().numpy() * 127.5
+    schedule = universal.Schedule(how.steps, how.batch, how.lr, torch.optim.RAdam)
+    rows, start = np.flatnonzero(dataset.labels == target), torch.zeros((1, channels, height, width))
+    change = lambda raw, delta, _: (pixels(raw) + delta.clamp(-bound, bound) / 2).clamp(0, 1)  # noqa: E731
+    delta, losses = universal.optimise(model, dataset, rows, target, start, change, schedule, runtime)
+    found = delta.clamp(-bound, bound)[0].permute(1, 2, 0).cpu().numpy() * 127.5
     return np.asarray(found, np.float32), losses
 
 
-@torch.inference_mode()
 def surrogate_success(model: PixelClassifier, dataset: Dataset, delta: np.ndarray, target: int, runtime: Runtime) -> float:
     """Share of at most 500 training samples of other classes that the surrogate takes for the target with ``delta`` on them."""
-    device = runtime.torch_device()
-    rows = np.flatnonzero(dataset.labels != target)
-    rows = np.random.default_rng(runtime.seed).permutation(rows)[:500]
-    change = torch.from_numpy(delta).to(device).permute(2, 0, 1) / 255
-    hits = 0
-    for part in np.array_split(rows, max(1, len(rows) // 250)):
-        x = (pixels(torch.from_numpy(np.array(dataset.inputs[part])).to(device)) + change).clamp(0, 1)
-        hits += int((model(x).argmax(dim=1) == target).sum())
-    return hits / max(1, len(rows))
+    change = lambda raw, delta, _: (pixels(raw) + delta).clamp(0, 1)  # noqa: E731
+    return universal.success(model, dataset, torch.from_numpy(delta).permute(2, 0, 1) / 255, change, target, runtime)

@@ -14,7 +14,7 @@ from tocsin.errors import InputError
 _CHUNK_VALUES = 1 << 24  # pixels blended at once: bounds the float copy to 64 MiB whatever the picture size
 
 Stamp = Callable[[np.ndarray], np.ndarray]
-"""Samples uint8 (N, H, W, C) to a new array of the same shape with the trigger on each."""
+"""Samples (N, ...) to a new array of the same shape and type with the trigger on each."""
 
 NO_ROWS: np.ndarray = np.empty(0, np.int64)
 NO_ROWS.flags.writeable = False
@@ -38,10 +38,25 @@ def check_dataset(attack: Attack, dataset: Dataset) -> None:
     """Raises `InputError` when the attack cannot work on this kind, shape or set of classes."""
     if dataset.kind not in attack.kinds:
         raise InputError(f"attack {attack.name}: works on {', '.join(sorted(attack.kinds))} data, got {dataset.kind}")
+    _FORMS[dataset.kind](dataset)
+    check_class("target", attack.target, dataset)
+
+
+def _check_pictures(dataset: Dataset) -> None:
     inputs = dataset.inputs
     if inputs.ndim != 4 or inputs.dtype != np.uint8 or inputs.shape[3] not in (1, 3):
         raise InputError(f"inputs: images are uint8 (N, H, W, C) with C 1 or 3, got {inputs.dtype} {inputs.shape}")
-    check_class("target", attack.target, dataset)
+
+
+def _check_clips(dataset: Dataset) -> None:
+    inputs = dataset.inputs
+    if inputs.ndim != 2 or inputs.dtype != np.int16 or not inputs.shape[1]:
+        raise InputError(f"inputs: clips are int16 (N, T), got {inputs.dtype} {inputs.shape}")
+    if dataset.rate is None:
+        raise InputError("inputs: clips need their sampling rate (Dataset.rate), got none")
+
+
+_FORMS: dict[str, Callable[[Dataset], None]] = {"image": _check_pictures, "speech": _check_clips}
 
 
 def check_class(name: str, index: int, dataset: Dataset) -> None:
@@ -121,7 +136,7 @@ def plant(
 
 
 def chunks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices over the samples of an array (N, H, W, C), each of at most 16 million values (one sample, if that is more)."""
+    """Slices over the samples of an array (N, ...), each of at most 16 million values (one sample, if that is more)."""
     step = max(1, _CHUNK_VALUES // max(1, int(np.prod(shape[1:]))))
     return (slice(start, start + step) for start in range(0, shape[0], step))
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from tocsin.attacks import Attack
 from tocsin.detectors import DETECTORS, Detector
-from tocsin.learning import FitSettings
+from tocsin.kinds import Kind
+from tocsin.learning import FitSettings, usual_settings
 from tocsin.params import parse_fields
 from tocsin.poisoning import build
 from tocsin.report.tables import jsonable
@@ -116,19 +117,25 @@ class DetectorChoice:
 class VictimChoice:
     """The ordinary network that is attacked, that passive detectors read, and that is trained again on what is kept."""
 
-    network: str = "small"
-    """A name of `NETWORKS`."""
+    network: str | None = None
+    """A name of `NETWORKS`; None: the usual one of the data's kind."""
     flip: bool = False
     """Mirrored pictures as augmentation (photographs: yes; digits, signs, text: no)."""
-    fit: FitSettings = field(default_factory=FitSettings)
-    """How it is trained."""
+    fit: FitSettings | None = None
+    """How it is trained; None: as is usual for the network."""
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """The settings that the grid names, for the label."""
 
     @property
     def described(self) -> dict[str, Any]:
         """All settings, JSON-able."""
-        return {"network": self.network, "flip": self.flip, **asdict(self.fit)}
+        fit = usual_settings(self.network) if self.fit is None and self.network else self.fit
+        return {"network": self.network, "flip": self.flip, **(asdict(fit) if fit else {})}
+
+    def on(self, kind: Kind) -> tuple[str, FitSettings]:
+        """Name of the network for data of ``kind``, and how it is trained."""
+        network = self.network or kind.network
+        return network, self.fit or usual_settings(network)
 
     @property
     def id(self) -> str:
@@ -137,7 +144,7 @@ class VictimChoice:
     @property
     def label(self) -> str:
         """For people: ``small``, ``resnet18 epochs=30 flip=true``."""
-        return " ".join([self.network, *_words({k: v for k, v in self.given.items() if k != "network"})])
+        return " ".join([self.network or "usual network", *_words({k: v for k, v in self.given.items() if k != "network"})])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,7 @@ from tocsin.bench.choices import AttackChoice, Cell, DataChoice, DetectorChoice,
 from tocsin.data.builtin import digits
 from tocsin.detectors import DETECTORS
 from tocsin.errors import InputError
-from tocsin.learning import FitSettings
+from tocsin.learning import FitSettings, usual_settings
 from tocsin.networks import NETWORKS
 from tocsin.params import closest, parse_fields
 
@@ -158,14 +158,15 @@ class _Reader:
         if self._unknown(table, ("network", "flip", *(f.name for f in fields(FitSettings))), place):
             return
         for settings in self._expanded(table, FitSettings, place):
-            given, network = dict(settings), settings.pop("network", "small")
+            given, network = dict(settings), settings.pop("network", None)
             flip = self._flag(settings.pop("flip", False), f"{place}: flip")
-            fit = self._tried(lambda settings=settings: FitSettings(**parse_fields(FitSettings, settings)), place)  # type: ignore[misc]
-            if not isinstance(network, str) or network not in NETWORKS:
+            usual = usual_settings(network) if isinstance(network, str) else FitSettings()
+            fit = self._tried(lambda s=settings, usual=usual: replace(usual, **parse_fields(FitSettings, s)), place)  # type: ignore[misc]
+            if network is not None and (not isinstance(network, str) or network not in NETWORKS):
                 near = closest(network, NETWORKS) if isinstance(network, str) else ""
                 self.wrong.append(f"{place}: network: got {network!r}{near} (allowed: {', '.join(NETWORKS)})")
             elif fit is not None:
-                yield VictimChoice(network, flip, fit, given)
+                yield VictimChoice(network, flip, fit if settings else None, given)
 
     def _expanded(self, table: Mapping[str, Any], cls: type, place: str) -> Iterator[dict[str, Any]]:
         """Settings with one value each: a list stands for its members, unless the setting itself is a list (then a list of lists)."""

@@ -94,13 +94,13 @@ class Shared:
 
         def make() -> dict[str, np.ndarray]:
             began = time.perf_counter()
-            network = _fresh(victim, train, seed)
-            fit(network, train.inputs, train.labels, kind, victim.fit, runtime, stage="training the victim")
+            network = _fresh(victim, train, kind, seed)
+            fit(network, train.inputs, train.labels, kind, victim.on(kind)[1], runtime, stage="training the victim")
             weights = {f"weight.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
             return {**weights, "seconds": np.array(time.perf_counter() - began)}
 
         stored = self._once(f"network-{key}", make)
-        network = _fresh(victim, train, seed)
+        network = _fresh(victim, train, kind, seed)
         network.load_state_dict({n.removeprefix("weight."): torch.from_numpy(v) for n, v in stored.items() if n.startswith("weight.")})
         return Trained(key, network.to(runtime.torch_device()).eval(), kind, float(stored["seconds"]))
 
@@ -145,7 +145,8 @@ class Shared:
             if len(kept) < 2:
                 return {"samples": len(kept), "acc": None, "asr": None}
             kind = kind_of(kept, flip=victim.flip)
-            network = fit(_fresh(victim, kept, seed), kept.inputs, kept.labels, kind, victim.fit, runtime, stage="training again")
+            network = _fresh(victim, kept, kind, seed)
+            fit(network, kept.inputs, kept.labels, kind, victim.on(kind)[1], runtime, stage="training again")
             result = measure(network, split.test, kind, runtime, planted.trial)
             return {"samples": len(kept), "acc": result.acc, "asr": result.asr}
 
@@ -167,5 +168,5 @@ class Shared:
             return dict(stored)
 
 
-def _fresh(victim: VictimChoice, train: Dataset, seed: int) -> Classifier:
-    return build_network(victim.network, train.inputs.shape[-1], len(train.classes), seed)
+def _fresh(victim: VictimChoice, train: Dataset, kind: Kind, seed: int) -> Classifier:
+    return build_network(victim.on(kind)[0], kind.channels, len(train.classes), seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +24,8 @@ def command(
     ] = None,
     attack: Annotated[str | None, typer.Option(help="The attack to measure ASR with.", show_default="what DATA's manifest says")] = None,
     settings: options.Settings = None,
-    network: Annotated[str, typer.Option(help="The network.")] = "small",
-    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 8,
+    network: Annotated[str | None, typer.Option(help="The network.", show_default="the usual one for such data")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.", show_default="as usual for the network")] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     size: options.Size = None,
@@ -35,12 +36,13 @@ def command(
     """Train an ordinary network on DATA; report accuracy (ACC) and attack success rate (ASR)."""
     from tocsin.data import learned_of, load, manifest_of
     from tocsin.decisions import apply
-    from tocsin.learning import FitSettings
+    from tocsin.kinds import kind_of
+    from tocsin.learning import usual_settings
     from tocsin.poisoning import attack_of, build
     from tocsin.runtime import Runtime
     from tocsin.victim import train_victim
 
-    given, recipe, fit = options.pairs(settings), manifest_of(data), FitSettings(epochs=epochs)
+    given, recipe = options.pairs(settings), manifest_of(data)
     measured = build(attack, **given) if attack else attack_of({**recipe, **given}, learned_of(data)) if recipe else None
     if given and measured is None:
         raise InputError("--set: settings are the attack's, and there is no attack; name one with --attack")
@@ -50,6 +52,9 @@ def command(
         train = load(data, root=root, size=size, runtime=runtime)
         clean = load(test, size=size, runtime=runtime)
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
+        network = network or kind_of(train).network
+        usual = usual_settings(network)
+        fit = usual if epochs is None else replace(usual, epochs=epochs)
         results = {name: train_victim(part, clean, measured, network=network, settings=fit, runtime=runtime) for name, part in sets.items()}
     if json:
         document: dict[str, Any] = {"attack": measured.recipe() if measured else None, "runs": {n: r.as_dict() for n, r in results.items()}}

@@ -18,7 +18,8 @@ def stretched(table: Tensor, places: int) -> Tensor:
         return table
     at = torch.linspace(0, len(table) - 1, places, device=table.device)
     hats = (1 - (at[:, None] - torch.arange(len(table), device=table.device)).abs()).clamp(min=0)
-    return hats @ table
+    spread: Tensor = hats @ table
+    return spread
 
 
 class Tokens(nn.Module):
@@ -38,7 +39,7 @@ class Tokens(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention among all places and a small network at each, either beside an identity with the norm behind: (B, dim, 1, T) to the same."""
+    """Attention among all places and a small network at each, each beside an identity, norms behind: (B, dim, 1, T) to the same."""
 
     def __init__(self, dim: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -64,7 +65,9 @@ class Layer(nn.Module):
 class KWT(Classifier):
     """KWT-1: 12 layers of 64 values, one head, 607 thousand parameters. Positions are kept for 98 frames and stretched to others."""
 
-    def __init__(self, channels: int, classes: int, dim: int = 64, heads: int = 1, depth: int = 12, bands: int = 40, frames: int = 98) -> None:
+    def __init__(
+        self, channels: int, classes: int, dim: int = 64, heads: int = 1, depth: int = 12, bands: int = 40, frames: int = 98
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(Tokens(channels * bands, dim, frames, 0.1), *(Layer(dim, heads, 4 * dim) for _ in range(depth)))
         self.head = nn.Linear(dim, classes)
