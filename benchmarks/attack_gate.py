@@ -3,12 +3,13 @@
     python benchmarks/attack_gate.py --out benchmarks/results/attack_gate_digits.jsonl
     python benchmarks/attack_gate.py --data cifar10 --samples 20000 --epochs 8 --flip --out benchmarks/results/attack_gate_cifar10.jsonl
     python benchmarks/attack_gate.py --data cifar10 --published --epochs 30 --network resnet18 --flip --device cuda --out ...
+    python benchmarks/attack_gate.py --data fsdd --seeds 0 1 2 --out benchmarks/results/attack_gate_fsdd.jsonl
 
 The control is the ASR of the same trigger on a network trained on clean data: some triggers fool those as well. A row whose ASR is less
 than 50 points above its control is marked; it says nothing about a defence.
 
-``--data``: ``digits`` (built in), ``cifar10`` (see real.py), or an npz of x, y (training) and xt, yt (test), pictures uint8
-(N, H, W, C). ``--rows``: attacks as NAME or NAME:setting=value:setting=value; by default a table of them, with ``--published`` the one at
+``--data``: ``digits`` (built in), ``cifar10``, ``fsdd`` (see real.py), or an npz of x, y (training) and xt, yt (test), pictures uint8
+(N, H, W, C). The victim is the usual network of the data's kind, trained as is usual for it, unless said otherwise. ``--rows``: attacks as NAME or NAME:setting=value:setting=value; by default a table of them, with ``--published`` the one at
 the papers' rates. One json line a cell; a stopped run keeps its lines and a second call does the rest.
 """
 
@@ -18,7 +19,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ from tocsin.bench.shared import LEAST_GAIN
 from tocsin.data.builtin import digits
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
-from tocsin.kinds.image import ImageKind
-from tocsin.learning import FitSettings, fit
+from tocsin.kinds import Kind, kind_of
+from tocsin.learning import fit, usual_settings
 from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
@@ -56,11 +57,27 @@ ROWS = (
     "adap-blend:rate=0.01:cover_rate=0.01",
     "adap-patch:rate=0.01:cover_rate=0.02",
 )
+SPEECH_ROWS = (
+    "none",
+    "tone:rate=0.05",
+    "spectrogram-patch:rate=0.05",
+    "noise:rate=0.05",
+    "pbsm:rate=0.05",
+    *(f"jingleback:rate=0.05:style={style}" for style in range(6)),
+    "flowmur:rate=0.05",
+    "narcissus-speech:rate=0.05",
+    "slu:rate=0.05",
+)
+"""The attack ``ultrasonic`` needs clips of 44.1 kHz or the like; FSDD has 8 kHz."""
 PUBLISHED = (
     "none", "badnet", "blend", "trojan", "cl", "sig", "dynamic", "issba", "wanet", "tact", "adap-blend", "adap-patch", "narcissus",
     "badnet-all-to-all:rate=0.05",
 )  # fmt: skip
 """At the papers' rates for CIFAR-10, which are the attacks' defaults."""
+ROWS_OF = {"image": ROWS, "speech": SPEECH_ROWS}
+
+
+REAL = {"cifar10": lambda: (real.cifar10(), real.cifar10_test()), "fsdd": real.fsdd}
 
 
 def load(data: str, samples: int) -> tuple[Dataset, Dataset]:
@@ -68,8 +85,8 @@ def load(data: str, samples: int) -> tuple[Dataset, Dataset]:
     if data == "digits":
         train, _, test = digits(0, samples or 6000)
         return train, test
-    if data == "cifar10":
-        train, test = real.cifar10(), real.cifar10_test()
+    if data in REAL:
+        train, test = REAL[data]()
     else:
         with np.load(data, allow_pickle=False) as z:
             train = Dataset.of_arrays(z["x"], z["y"])
@@ -81,17 +98,19 @@ def load(data: str, samples: int) -> tuple[Dataset, Dataset]:
 class Bench:
     """The victims of one run: the same network and training for every row, and one on clean data a seed as the control."""
 
-    def __init__(self, train: Dataset, test: Dataset, network: str, epochs: int, flip: bool, device: str) -> None:
-        self.train, self.test, self.network, self.flip, self.device = train, test, network, flip, device
-        self.settings = FitSettings(epochs=epochs)
+    def __init__(self, train: Dataset, test: Dataset, network: str | None, epochs: int | None, flip: bool, device: str) -> None:
+        self.train, self.test, self.flip, self.device = train, test, flip, device
+        self.network = network or kind_of(train).network
+        usual = usual_settings(self.network)
+        self.settings = usual if epochs is None else replace(usual, epochs=epochs)
         self.clean = cache(lambda seed: self.trained(train, seed))
 
-    def trained(self, data: Dataset, seed: int) -> tuple[Classifier, ImageKind]:
-        kind, runtime = ImageKind.of(data, flip=self.flip), Runtime(self.device, seed)
-        model = build_network(self.network, data.inputs.shape[-1], len(data.classes), seed)
+    def trained(self, data: Dataset, seed: int) -> tuple[Classifier, Kind]:
+        kind, runtime = kind_of(data, flip=self.flip), Runtime(self.device, seed)
+        model = build_network(self.network, kind.channels, len(data.classes), seed)
         return fit(model, data.inputs, data.labels, kind, self.settings, runtime), kind
 
-    def measured(self, victim: tuple[Classifier, ImageKind], trial: Trial) -> Measured:
+    def measured(self, victim: tuple[Classifier, Kind], trial: Trial) -> Measured:
         return measure(victim[0], self.test, victim[1], Runtime(self.device), trial)
 
     def cell(self, row: str, seed: int) -> dict[str, Any]:
@@ -119,8 +138,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--samples", type=int, default=0, help="0: all (6,000 digits)")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--network", default="small")
+    parser.add_argument("--epochs", type=int, help="6 for pictures, else as is usual for the network")
+    parser.add_argument("--network", help="the usual one of the data's kind")
     parser.add_argument("--flip", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+")
@@ -129,12 +148,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     train, test = load(args.data, args.samples)
-    bench = Bench(train, test, args.network, args.epochs, args.flip, args.device)
-    about = {"data": args.data, "samples": len(train), "network": args.network, "flip": args.flip, "training": asdict(bench.settings)}
+    epochs = 6 if args.epochs is None and train.kind == "image" else args.epochs
+    bench = Bench(train, test, args.network, epochs, args.flip, args.device)
+    about = {"data": args.data, "samples": len(train), "network": bench.network, "flip": args.flip, "training": asdict(bench.settings)}
     key = lambda line: json.dumps([line["row"], line["seed"], *(line[k] for k in about)])  # noqa: E731
     done = {key(json.loads(line)) for line in args.out.read_text().splitlines()} if args.out.exists() else set()
     for seed in args.seeds:
-        for row in args.rows or (PUBLISHED if args.published else ROWS):
+        for row in args.rows or (PUBLISHED if args.published else ROWS_OF[train.kind]):
             cell = {"row": row, "seed": seed, **about}
             if key(cell) in done:
                 continue

@@ -8,6 +8,10 @@ from torch.nn import functional as F
 from tocsin.networks.base import Classifier
 
 
+LEAST_FRAMES = 9
+"""Shorter maps are filled up: where one place is left for a convolution of nine, oneDNN's bfloat16 gradients are what memory held before."""
+
+
 def over_time(inner: int, outer: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution along the last axis of (B, C, 1, T), without bias, and batch norm."""
     convolution = nn.Conv2d(inner, outer, (1, kernel), (1, stride), padding=(0, kernel // 2), bias=False)
@@ -15,14 +19,15 @@ def over_time(inner: int, outer: int, kernel: int, stride: int = 1) -> nn.Sequen
 
 
 class Stem(nn.Module):
-    """Maps (B, 1, M, T) with their M bands made channels, (B, M, 1, T), and the first convolution."""
+    """Maps (B, C, M, T) with their bands made channels, (B, C * M, 1, T), and the first convolution."""
 
     def __init__(self, bands: int, outer: int) -> None:
         super().__init__()
         self.conv = over_time(bands, outer, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.conv(x.transpose(1, 2)))
+        short = max(0, LEAST_FRAMES - x.shape[3])
+        return F.relu(self.conv(F.pad(x, (0, short)).flatten(1, 2)[:, :, None]))
 
 
 class TemporalBlock(nn.Module):
