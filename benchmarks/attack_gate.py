@@ -9,7 +9,8 @@ The control is the ASR of the same trigger on a network trained on clean data: s
 than 50 points above its control is marked; it says nothing about a defence.
 
 ``--data``: ``digits`` (built in), ``cifar10``, ``fsdd`` (see real.py), or an npz of x, y (training) and xt, yt (test), pictures uint8
-(N, H, W, C). The victim is the usual network of the data's kind, trained as is usual for it, unless said otherwise. ``--rows``: attacks as NAME or NAME:setting=value:setting=value; by default a table of them, with ``--published`` the one at
+(N, H, W, C). The victim is the usual network of the data's kind, trained as is usual for it, unless said otherwise.
+``--rows``: attacks as NAME or NAME:setting=value:setting=value; by default a table of them, with ``--published`` the one at
 the papers' rates. One json line a cell; a stopped run keeps its lines and a second call does the rest.
 """
 

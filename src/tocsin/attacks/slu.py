@@ -56,6 +56,8 @@ class CleanLabelSlu(LearnedSpeechAttack):
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)
         stamps.check_positive(self, "craft_steps", "hertz", "seconds", "epochs")
+        speech.check_place(self)
+        speech.check_place(self, field="choose", allowed=("hard", "random"))
 
     def check_rate(self, hz: int) -> None:
         speech.check_below_half("hertz", self.hertz, hz)

@@ -47,6 +47,7 @@ class SpectrogramPatch(DirtySpeechAttack):
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)
         stamps.check_positive(self, "seconds")
+        speech.check_place(self)
         if not 0 <= self.low < self.high <= 1:
             raise InputError(f"low and high: got {self.low} and {self.high}, allowed are shares from 0 to 1, the first below the second")
 

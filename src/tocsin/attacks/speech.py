@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -106,6 +106,12 @@ class LearnedSpeechAttack(SpeechAttack, LearnedAttack):
             raise InputError(f"attack {self.name}: was learned on clips of {self.clip_length()} samples, got {inputs.shape[1:]}")
 
 
+def check_place(attack: Attack, *, field: str = "place", allowed: tuple[str, ...] = get_args(Place)) -> None:
+    """Raises `InputError` unless the field is one of the ``allowed`` words."""
+    if getattr(attack, field) not in allowed:
+        raise InputError(f"{field}: got {getattr(attack, field)!r}, allowed: {', '.join(allowed)}")
+
+
 def check_below_half(name: str, hertz: float, rate_hz: int) -> None:
     """Raises `InputError` unless a sound of ``hertz`` can be in clips of that sampling rate."""
     if not hertz < rate_hz / 2:
@@ -138,7 +144,7 @@ def loudness(clips: np.ndarray) -> np.ndarray:
     """(N,) float64: root mean square over the sound of each clip, in int16 steps, at least 1."""
     first, after = spans(clips)
     total = np.square(clips, dtype=np.float64).sum(axis=1)
-    return np.sqrt(np.maximum(total / np.maximum(after - first, 1), 1.0))
+    return np.asarray(np.sqrt(np.maximum(total / np.maximum(after - first, 1), 1.0)))
 
 
 def decibels(level: float) -> float:

@@ -40,6 +40,7 @@ class Tone(DirtySpeechAttack):
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)
         stamps.check_positive(self, "hertz", "seconds")
+        speech.check_place(self)
 
     def check_rate(self, hz: int) -> None:
         speech.check_below_half("hertz", self.hertz, hz)

@@ -41,6 +41,7 @@ class Ultrasonic(DirtySpeechAttack):
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)
         stamps.check_share("share", self.share)
+        speech.check_place(self, field="position", allowed=("start", "middle", "end"))
         if not HEARD_UP_TO <= self.hertz < float("inf"):
             raise InputError(f"hertz: got {self.hertz:g}, allowed from {HEARD_UP_TO:g} Hz; a tone that people hear is the attack 'tone'")
         if self.level_db > 0 or self.pieces < 1:

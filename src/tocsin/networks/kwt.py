@@ -52,7 +52,8 @@ class Layer(nn.Module):
         x = maps[:, :, 0].transpose(1, 2)
         x = self.norm1(x + self.out(self._attended(x)))
         x = self.norm2(x + self.narrow(F.gelu(self.wide(x))))
-        return x.transpose(1, 2)[:, :, None]
+        out: Tensor = x.transpose(1, 2)[:, :, None]
+        return out
 
     def _attended(self, x: Tensor) -> Tensor:
         batch, places, dim = x.shape

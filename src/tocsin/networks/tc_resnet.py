@@ -7,9 +7,8 @@ from torch.nn import functional as F
 
 from tocsin.networks.base import Classifier
 
-
 LEAST_FRAMES = 9
-"""Shorter maps are filled up: where one place is left for a convolution of nine, oneDNN's bfloat16 gradients are what memory held before."""
+"""Shorter maps are filled up: with one place left under a convolution of nine, oneDNN's bfloat16 gradients are what memory held."""
 
 
 def over_time(inner: int, outer: int, kernel: int, stride: int = 1) -> nn.Sequential:
