@@ -227,12 +227,15 @@ def data() -> Dataset:
     return chords(160, seed=1, length=2000)
 
 
-def test_what_is_optimised_gets_easier_to_see(data: Dataset) -> None:
-    settings = {"target": 2, "epochs": 6, "steps": 60, "batch": 32}
-    for attack in (FlowMur(rate=0.05, seconds=0.1, snr_db=0, lr=0.02, **settings), NarcissusSpeech(level_db=-3, lr=0.1, **settings)):  # type: ignore[arg-type]
-        figures = attack.prepared(data, CPU).figures()
-        assert figures["last_loss"] < figures["first_loss"], attack.name
-        assert figures["surrogate_success"] > 0.1, attack.name
+def test_what_is_optimised_leads_the_surrogate_to_the_target() -> None:
+    train = chords(300, seed=1, length=1000)
+    settings = {"rate": 0.05, "target": 2, "epochs": 8, "steps": 60, "batch": 32}
+    flowmur = FlowMur(seconds=0.06, snr_db=0, lr=0.02, **settings).prepared(train, CPU)  # type: ignore[arg-type]
+    assert flowmur.figures()["last_loss"] < 0.5 * flowmur.figures()["first_loss"]
+    assert flowmur.figures()["surrogate_success"] > 0.1
+    narcissus = NarcissusSpeech(level_db=-3, lr=0.1, **settings).prepared(train, CPU)  # type: ignore[arg-type]
+    assert narcissus.figures()["last_loss"] < 0.8 * narcissus.figures()["first_loss"]
+    assert np.abs(narcissus.learned["delta"]).max() > 0.1
 
 
 def test_slu_moves_poisons_away_from_their_class_within_the_bound(data: Dataset) -> None:
