@@ -16,6 +16,7 @@ import real
 from tocsin.auditing import audit
 from tocsin.bench.provenance import peak_rss_mb, provenance
 from tocsin.poisoning import build, poison
+from tocsin.report.model import Report
 from tocsin.runtime import Runtime
 
 ROWS: dict[str, tuple[str, str, dict[str, float]]] = {
@@ -54,23 +55,30 @@ def cell(row: str, seed: int, detector: str, preset: str, jpeg: bool, canaries: 
     flags.mkdir(parents=True, exist_ok=True)
     who = "" if detector == "ct" else f"{detector}_"
     np.save(flags / f"{row}_{seed}_{who}{preset}_{int(jpeg)}{int(canaries)}.npy".replace(" ", ""), report.flagged)
-    truth, covers = np.zeros(len(train), bool), np.zeros(len(train), bool)
-    truth[poisoned.planted], covers[poisoned.covers] = True, True
-    from sklearn.metrics import roc_auc_score
-
     return {
         "row": row, "seed": seed, "detector": detector, "preset": preset, "jpeg_reserve": jpeg, "with_canaries": canaries, "data": data,
-        "recipe": poisoned.recipe,
-        "samples": len(train), "planted": int(truth.sum()), "verdict": report.verdict, "confidence": report.findings.confidence,
+        "recipe": poisoned.recipe, **measured(report, poisoned.planted, poisoned.covers),
+    }  # fmt: skip
+
+
+def measured(report: Report, planted: np.ndarray, covers: np.ndarray) -> dict[str, object]:
+    """What came out, given the rows that were planted and those that carry the trigger under their true label."""
+    from sklearn.metrics import roc_auc_score
+
+    truth, covering = np.zeros(len(report.flagged), bool), np.zeros(len(report.flagged), bool)
+    truth[planted], covering[covers] = True, True
+    found = report.findings
+    return {
+        "samples": len(truth), "planted": int(truth.sum()), "verdict": report.verdict, "confidence": found.confidence,
         "tpr": float(report.flagged[truth].mean()) if truth.any() else None,
         "fpr": float(report.flagged[~truth].mean()),
-        "auc": float(roc_auc_score(truth, report.findings.scores)) if truth.any() else None,
-        "covers_flagged": float(report.flagged[covers].mean()) if covers.any() else None,
-        "suspect_classes": [c.index for c in report.findings.classes if c.suspect],
-        "gap": report.findings.evidence.get("gap"), "view": report.findings.evidence.get("view"),
+        "auc": float(roc_auc_score(truth, found.scores)) if truth.any() else None,
+        "covers_flagged": float(report.flagged[covering].mean()) if covering.any() else None,
+        "suspect_classes": [c.index for c in found.classes if c.suspect],
+        "gap": found.evidence.get("gap"), "view": found.evidence.get("view"),
         "canaries": {c.trigger: [c.found, c.planted] for c in report.canaries},
-        "seconds": report.seconds, "timings": dict(report.findings.timings),
-        "images_trained": report.findings.evidence.get("images trained"), "peak_rss_mb": peak_rss_mb(),
+        "seconds": report.seconds, "timings": dict(found.timings),
+        "images_trained": found.evidence.get("images trained"), "peak_rss_mb": peak_rss_mb(),
     }  # fmt: skip
 
 
