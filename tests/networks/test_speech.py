@@ -135,6 +135,12 @@ def test_a_network_of_waveforms_says_that_pictures_are_none() -> None:
     assert train_victim(train, test, settings=FitSettings(epochs=1), runtime=CPU).network == "small"
 
 
+@pytest.mark.parametrize("name", ["tc-resnet8", "att-rnn", "kwt-1", "eat-s"])
+def test_maps_of_another_height_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"network: it reads sounds with (40|1) values at each time"):
+        build_network(name, 1, 4, 0)(torch.zeros(2, 1, 32, 32))
+
+
 def test_how_a_network_is_usually_trained() -> None:
     assert set(USUAL) == set(SPEECH) <= set(NETWORKS)
     assert usual_settings("small") == FitSettings()

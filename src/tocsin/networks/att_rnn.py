@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tocsin.networks.base import Classifier
+from tocsin.networks.base import Classifier, check_values
 
 
 class AlongTime(nn.Module):
@@ -29,6 +29,7 @@ class Recurrent(nn.Module):
         self.lstm = nn.LSTM(inner, width, batch_first=True, bidirectional=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_values(x, self.lstm.input_size)
         with torch.autocast(x.device.type, enabled=False):  # mixed precision would give it weights and inputs of two types
             out: Tensor = self.lstm(x.float().flatten(1, 2).transpose(1, 2))[0]
         return out.transpose(1, 2)[:, :, None]

@@ -8,6 +8,16 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from tocsin.errors import InputError
+
+
+def check_values(x: Tensor, values: int) -> None:
+    """Raises `InputError` unless (B, C, H, W) has so many values at each place in time, as layers that run along time must have."""
+    if x.shape[1] * x.shape[2] != values:
+        raise InputError(
+            f"network: it reads sounds with {values} values at each time, got maps (B, C, H, W) of {tuple(x.shape)}; choose another"
+        )
+
 
 class Classifier(nn.Module):
     """Stages that each give maps, a pool over the last maps, and one linear layer ``head``."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tocsin.networks.base import Classifier
+from tocsin.networks.base import Classifier, check_values
 from tocsin.networks.kwt import stretched
 
 _SLOPE = 0.2
@@ -79,6 +79,7 @@ class EAT(Classifier):
         self, channels: int, classes: int, factors: tuple[int, ...] = (4, 4, 4), maps: int = 16, dim: int = 128, places: int = 64
     ) -> None:
         super().__init__()
+        self.channels = channels
         body: list[nn.Module] = [convolved(channels, maps, 7)]
         for step, factor in enumerate(factors):
             body.append(Down(maps, factor))
@@ -90,6 +91,11 @@ class EAT(Classifier):
             maps *= 2
         self.body = nn.Sequential(*body, Transformer(maps, dim, 4, 8, 512, places))
         self.head = nn.Linear(dim, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, 1, T) waveforms to penultimate features (B, F)."""
+        check_values(x, self.channels)
+        return super().features(x)
 
     def stages(self) -> tuple[nn.Module, ...]:
         return tuple(self.body)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tocsin.networks.base import Classifier
+from tocsin.networks.base import Classifier, check_values
 
 
 def stretched(table: Tensor, places: int) -> Tensor:
@@ -31,6 +31,7 @@ class Tokens(nn.Module):
         self.token, self.place = nn.Parameter(torch.randn(1, dim) * 0.02), nn.Parameter(torch.randn(1 + frames, dim) * 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_values(x, self.embed.in_features)
         frames = self.embed(x.flatten(1, 2).transpose(1, 2))
         places = torch.cat([self.place[:1], stretched(self.place[1:], frames.shape[1])])
         tokens = torch.cat([self.token.expand(len(x), 1, -1).to(frames.dtype), frames], dim=1) + places

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tocsin.networks.base import Classifier
+from tocsin.networks.base import Classifier, check_values
 
 LEAST_FRAMES = 9
 """Shorter maps are filled up: with one place left under a convolution of nine, oneDNN's bfloat16 gradients are what memory held."""
@@ -22,9 +22,10 @@ class Stem(nn.Module):
 
     def __init__(self, bands: int, outer: int) -> None:
         super().__init__()
-        self.conv = over_time(bands, outer, 3)
+        self.values, self.conv = bands, over_time(bands, outer, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_values(x, self.values)
         short = max(0, LEAST_FRAMES - x.shape[3])
         return F.relu(self.conv(F.pad(x, (0, short)).flatten(1, 2)[:, :, None]))
 
