@@ -92,6 +92,18 @@ def test_the_same_cell_twice_is_one(tmp_path: Path) -> None:
     assert len(grid.cells(prints(grid))) == 2 * 2 * 6 * 3 * 2
 
 
+def test_a_victim_without_a_name_is_the_usual_one_of_the_kind() -> None:
+    from tocsin.kinds import ImageKind, SpeechKind
+    from tocsin.learning import usual_settings
+
+    choice = VictimChoice()
+    assert choice.on(ImageKind((0.0,), (1.0,))) == ("small", FitSettings())
+    assert choice.on(SpeechKind(8000, 0.0, 1.0)) == ("tc-resnet8", usual_settings("tc-resnet8"))
+    assert VictimChoice("kwt-1", fit=FitSettings(epochs=2)).on(SpeechKind(8000, 0.0, 1.0)) == ("kwt-1", FitSettings(epochs=2))
+    assert choice.label == "usual network"
+    assert choice.id != VictimChoice("small").id
+
+
 def test_the_key_is_all_that_decides_on_the_numbers(tmp_path: Path) -> None:
     """Each change of a setting is another cell; order and file names are not."""
     grid = read(tmp_path, FULL)
