@@ -55,7 +55,7 @@ class FitSettings:
                 "allowed are lr above 0, weight_decay from 0, momentum and label_smoothing from 0 to below 1"
             )
 
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+    def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         """Of all weights of ``network``."""
         if self.optimizer == "adamw":
             return torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay)
@@ -179,7 +179,7 @@ def fit(
     batch = min(settings.batch, n)
     per_epoch = n // batch  # what is left over has its turn in another epoch's order
     steps = per_epoch * settings.epochs
-    optimizer = settings.optimiser(network)
+    optimizer = settings.make_optimizer(network)
     with deterministic(device), seeded(device, runtime.seed):
         for step in range(steps):
             if step % per_epoch == 0:

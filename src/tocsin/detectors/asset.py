@@ -70,10 +70,10 @@ class Asset(VictimReader):
     victim's penultimate features."""
     shortcut_passes: float = 2.0
     """Passes of that network over the inspected samples; what a scout needs is learned early."""
-    victim_network: str = "small"
-    """features=victim: the network, where the audit has not trained one yet."""
-    victim_epochs: int = 8
-    """features=victim: its passes over the inspected samples."""
+    victim_network: str | None = None
+    """features=victim: the network, where the audit has not trained one yet; None: the usual one of such data."""
+    victim_epochs: int | None = None
+    """features=victim: its passes over the inspected samples; None: as many as is usual for the network."""
     control_share: float = 0.5
     """Share of the reserve held out as a control; the rest is the base set."""
     scout: Literal["whole", "batch"] = "whole"
@@ -142,11 +142,10 @@ class Asset(VictimReader):
 
     def own_victim(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
         from tocsin.detectors.victim import Victim
-        from tocsin.learning import FitSettings
 
         if not self.asks_network:
             return Victim.untrained(train, reserve, runtime)
-        return Victim.trained(train, reserve, runtime, network=self.victim_network, settings=FitSettings(epochs=self.victim_epochs))
+        return Victim.trained(train, reserve, runtime, network=self.victim_network, epochs=self.victim_epochs)
 
     def judge(self, victim: Victim) -> Findings:
         import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from tocsin.data.dataset import Dataset
 from tocsin.kinds import Kind, kind_of
-from tocsin.learning import FitSettings, features, fit
+from tocsin.learning import features, fit, usual_settings
 from tocsin.networks import Classifier, build_network
 from tocsin.runtime import Runtime
 
@@ -29,19 +29,23 @@ class Victim:
 
     @classmethod
     def trained(
-        cls, train: Dataset, reserve: Dataset, runtime: Runtime, *, network: str = "small", settings: FitSettings | None = None
+        cls, train: Dataset, reserve: Dataset, runtime: Runtime, *, network: str | None = None, epochs: int | None = None
     ) -> Victim:
-        """An ordinary ``network`` (a name of `NETWORKS`) trained on ``train`` with augmentation. Raises `InputError`."""
+        """An ordinary ``network`` (a name of `NETWORKS`; None: the kind's) trained on ``train`` with augmentation for ``epochs`` passes
+        (None: as many as is usual for it). Raises `InputError`."""
         kind = kind_of(train)
-        model = build_network(network, kind.channels, len(train.classes), runtime.seed)
-        fit(model, train.inputs, train.labels, kind, settings or FitSettings(), runtime, stage="training the victim")
+        name = network or kind.network
+        usual = usual_settings(name)
+        model = build_network(name, kind.channels, len(train.classes), runtime.seed)
+        how = usual if epochs is None else replace(usual, epochs=epochs)
+        fit(model, train.inputs, train.labels, kind, how, runtime, stage="training the victim")
         return cls(train, reserve, model, kind, runtime)
 
     @classmethod
     def untrained(cls, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
         """For methods that read no network: the data with one that has only its first weights."""
         kind = kind_of(train)
-        return cls(train, reserve, build_network("small", kind.channels, len(train.classes), runtime.seed), kind, runtime)
+        return cls(train, reserve, build_network(kind.network, kind.channels, len(train.classes), runtime.seed), kind, runtime)
 
     def holding(self, features: np.ndarray, reserve_features: np.ndarray) -> Victim:
         """This victim with features, (N, F) and (M, F) float32, that the same network gave before; returns itself."""
