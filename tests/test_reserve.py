@@ -62,7 +62,7 @@ def test_draws_depend_on_the_seed_only() -> None:
 def test_the_page_holds_every_candidate_and_no_markup_of_theirs(tmp_path: Path) -> None:
     train = made([10] * 5, classes=NASTY)
     train = replace(train, ids=np.array([f"{k}<img src=x onerror=alert(1)>\n\r{{{{k}}}}" for k in range(50)]))
-    page = reserve.prepare(train, 30, tmp_path / "vet").read_text("utf-8")
+    page = reserve.prepare(train, 30, tmp_path / "vet").page.read_text("utf-8")
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert re.findall(r"<script[^>]*>", page) == re.findall(r'<script nonce="[0-9a-f]{32}">', page)
@@ -87,7 +87,7 @@ def test_the_page_holds_every_candidate_and_no_markup_of_theirs(tmp_path: Path) 
 def test_the_page_stays_small_whatever_the_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     train = made([150, 150], side=64)
     monkeypatch.setattr(reserve, "MOST_PAGE_BYTES", 500_000)  # 300 pictures of noise: far over it at full size
-    page = reserve.prepare(train, 300, tmp_path / "vet", runtime=Runtime())
+    page = reserve.prepare(train, 300, tmp_path / "vet", runtime=Runtime()).page
     assert page.stat().st_size < 520_000
     assert page.read_text("utf-8").count("data:image/png") == 300
 

@@ -29,7 +29,8 @@ def match(train: Dataset, reserve: Dataset) -> tuple[Dataset, Dataset, tuple[str
         raise InputError(f"reserve: holds {reserve.kind} samples but the training data {train.kind} samples")
     if train.kind == "speech" and (train.rate, train.inputs.shape[1:]) != (reserve.rate, reserve.inputs.shape[1:]):
         ours, theirs = (f"{data.inputs.shape[-1]:,} samples at {data.rate} Hz" for data in (train, reserve))
-        raise InputError(f"reserve: clips have {theirs}, those of the training data {ours}; load it with the same rate= and seconds=")
+        hint = "bring them to one rate and length, by loading it with rate= and seconds="
+        raise InputError(f"reserve: clips have {theirs}, those of the training data {ours}; {hint}")
     reserve = _same_classes(train, reserve)
     reserve, notes = _same_shape(train, reserve)
     reserve, more = _apart(train, reserve)

@@ -29,7 +29,7 @@ MOST_CHANNELS = 8
 MOST_SECONDS = 60.0
 CAP_SECONDS = 5.0
 """Default bound of the common length, for memory and time."""
-LEAST_SECONDS = 0.2
+LEAST_SECONDS = 0.05
 _QUANTILE = 0.99
 _SPARE = 1.5
 """The longest clip sets the length if it is at most so many times the quantile: then little is gained by cutting."""
@@ -146,10 +146,10 @@ def library() -> Any:
 
 def check_wishes(rate: object, seconds: object) -> tuple[int | None, float | None]:
     """``rate=`` and ``seconds=`` as given by a person."""
-    if rate is not None and (not isinstance(rate, int | np.integer) or not LOWEST_RATE <= rate <= HIGHEST_COMMON):
-        raise InputError(f"rate: {rate!r} given; allowed: whole samples a second, {LOWEST_RATE:,} to {HIGHEST_COMMON:,}")
-    if seconds is not None and (not isinstance(seconds, int | float | np.number) or not 0.1 <= float(seconds) <= MOST_SECONDS):
-        raise InputError(f"seconds: {seconds!r} given; allowed: 0.1 to {MOST_SECONDS:g}")
+    if rate is not None and (not isinstance(rate, int | np.integer) or not LOWEST_RATE <= rate <= HIGHEST_RATE):
+        raise InputError(f"rate: {rate!r} given; allowed: whole samples a second, {LOWEST_RATE:,} to {HIGHEST_RATE:,}")
+    if seconds is not None and (not isinstance(seconds, int | float | np.number) or not LEAST_SECONDS <= float(seconds) <= MOST_SECONDS):
+        raise InputError(f"seconds: {seconds!r} given; allowed: {LEAST_SECONDS:g} to {MOST_SECONDS:g}")
     return None if rate is None else int(rate), None if seconds is None else float(seconds)  # type: ignore[call-overload, arg-type]
 
 
