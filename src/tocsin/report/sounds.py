@@ -106,7 +106,7 @@ class Spectrograms:
         assert self.dataset.rate is not None
         kind, parts = SpeechKind(self.dataset.rate, 0.0, 1.0), []
         for start in range(0, len(clips), _CHUNK):
-            maps = kind.maps(torch.from_numpy(np.ascontiguousarray(clips[start : start + _CHUNK])))[..., 0].flip(1)
+            maps = kind.maps(torch.from_numpy(np.array(clips[start : start + _CHUNK])))[..., 0].flip(1)
             parts.append(F.adaptive_avg_pool2d(maps, (maps.shape[1], _WIDEST)) if maps.shape[2] > _WIDEST else maps)
         return torch.cat(parts)[..., None].numpy()
 
