@@ -106,6 +106,13 @@ def gatherer(inputs: np.ndarray, device: torch.device) -> Callable[[Tensor], Ten
     return lambda rows: resident[rows.to(device)]
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down ``loss``."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
 def fit(
     network: Classifier,
     inputs: np.ndarray,
@@ -145,9 +152,7 @@ def fit(
             with autocast(device):
                 logits = network(x)
             loss = F.cross_entropy(logits.float(), answers[rows.to(device)], label_smoothing=settings.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            descend(optimizer, loss)
             if step % 20 == 19 or step == steps - 1:
                 runtime.progress(stage, (step + 1) / steps)
     return network.eval()

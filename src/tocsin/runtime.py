@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,3 +56,16 @@ class Runtime:
         except (RuntimeError, AssertionError) as why:
             raise InputError(f"device: {self.device!r} cannot be used here; allowed: auto, cpu, or cuda where a GPU is visible") from why
         return device
+
+
+class Ticker:
+    """Counts the ``total`` steps of a stage, in whatever threads they are made, and passes on the share that is done."""
+
+    def __init__(self, runtime: Runtime, stage: str, total: int) -> None:
+        self.runtime, self.stage, self.total, self.done, self.lock = runtime, stage, max(1, total), 0, threading.Lock()
+
+    def __call__(self) -> None:
+        with self.lock:
+            self.done += 1
+            if self.done % 10 == 0 or self.done == self.total or self.total < 100:
+                self.runtime.progress(self.stage, min(1.0, self.done / self.total))

@@ -12,10 +12,10 @@ from tests.detectors.synthetic import pictures
 from tocsin.attacks import BadNet
 from tocsin.data.dataset import Dataset, concatenate
 from tocsin.detectors.asset import Asset
-from tocsin.detectors.confusion import Bench
 from tocsin.detectors.ct import hold_out
 from tocsin.detectors.offset import OffsetSettings, offset, recalibrate, score, spread
 from tocsin.detectors.scout import ScoutSettings, of_batch, standardised, whole_set
+from tocsin.detectors.workbench import Bench
 from tocsin.errors import InputError
 from tocsin.poisoning import poison
 from tocsin.runtime import Runtime
@@ -106,7 +106,7 @@ def test_scouts_concentrate_what_the_base_set_lacks(loss):
     x, base, rest = marked(np.random.default_rng(0), 800, 400, 40)
     truth = np.arange(800) >= 760
     how = replace(HOW, loss=loss)
-    logits, aside = whole_set(x, base, rest, np.arange(800) % 5, how, 0, CPU, lambda f: None)
+    logits, aside = whole_set(x, base, rest, np.arange(800) % 5, how, 0, CPU, lambda: None)
     assert roc_auc_score(truth, logits) > 0.92
     assert abs(roc_auc_score(np.arange(960) >= 760, np.concatenate([logits[~truth], aside])) - 0.5) < 0.1  # clean and held out: alike
     rows = np.r_[0:90, 760:770]
@@ -118,9 +118,9 @@ def test_no_sample_shapes_the_scout_that_judges_it():
     """Nothing distinguishes the two sides: a scout that had seen the sample would still have learned its mark by heart."""
     rng = np.random.default_rng(1)
     x, base, rest = (rng.normal(size=(size, 60)).astype(np.float32) for size in (300, 60, 300))
-    logits, aside = whole_set(x, base, rest, np.arange(300) % 5, replace(HOW, steps=400), 0, CPU, lambda f: None)
+    logits, aside = whole_set(x, base, rest, np.arange(300) % 5, replace(HOW, steps=400), 0, CPU, lambda: None)
     assert abs(roc_auc_score(np.arange(600) < 300, np.concatenate([logits, aside])) - 0.5) < 0.1
-    one, _ = whole_set(x, base, rest, np.zeros(300, int), HOW, 0, CPU, lambda f: None)
+    one, _ = whole_set(x, base, rest, np.zeros(300, int), HOW, 0, CPU, lambda: None)
     assert (one == 0).all()  # a single fold leaves nothing to learn from
 
 
@@ -148,7 +148,7 @@ def loop(bench, chosen, how=SETTINGS, n=600):
     network = bench.network("shortcut", 1.0, 0)
     generator = torch.Generator().manual_seed(0)
     rows, base = torch.arange(n), torch.arange(n, len(bench.labels))
-    history = offset(network, bench, rows, base, lambda ours, theirs: chosen[ours], how, generator, lambda: None)
+    history = offset(network, bench, rows, base, lambda ours, theirs, _: chosen[ours], how, generator, lambda: None)
     recalibrate(network, bench, rows)
     return network, history
 

@@ -147,13 +147,32 @@ def test_tails_are_the_mth_largest_and_small_classes_are_left_out():
     assert np.isnan(got[2])
 
 
-def test_cut_bounds_what_clean_samples_would_be_flagged():
+def test_cut_stops_where_the_poison_ends_if_nothing_lies_below_it():
     rng = np.random.default_rng(8)
     rest = rng.normal(size=9000)
-    mine = np.concatenate([rng.normal(size=1000), rng.normal(5, 0.5, 50)])
+    mine = np.concatenate([rng.normal(size=1000), rng.normal(8, 0.5, 50)])
     at = cut(mine, rest)
-    assert (mine[1000:] >= at).mean() > 0.98
-    assert (mine[:1000] >= at).sum() <= 15
+    assert at == mine[1000:].min()
+
+
+def test_cut_goes_on_while_a_fifth_of_the_next_samples_is_poison():
+    rng = np.random.default_rng(9)
+    rest = rng.normal(size=90_000)
+    clean, poison = rng.normal(size=10_000), rng.normal(3, 1, 150)
+    at = cut(np.concatenate([clean, poison]), rest)
+    share = lambda s: 150 * np.exp(-0.5 * (s - 3) ** 2) / (150 * np.exp(-0.5 * (s - 3) ** 2) + 10_000 * np.exp(-0.5 * s**2))  # noqa: E731
+    assert share(at) == pytest.approx(0.2, abs=0.1)
+    assert (poison >= at).mean() > 0.55
+
+
+def test_cut_bounds_what_clean_samples_would_be_flagged():
+    """A class that lies above the others altogether, natural as that may be, is not flagged as a whole."""
+    rng = np.random.default_rng(10)
+    mine = np.concatenate([rng.normal(0.5, 1, 1000), rng.normal(8, 0.5, 50)])
+    rest = rng.normal(size=9000)
+    at = cut(mine, rest)
+    assert (rest >= at).mean() <= 0.01
+    assert (mine[1000:] >= at).all()
 
 
 def test_one_line_ratio_equals_the_two_sums():

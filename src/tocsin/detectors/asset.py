@@ -18,15 +18,16 @@ from tocsin.data.dataset import concatenate
 from tocsin.detectors.base import Findings, class_evidence
 from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
+from tocsin.runtime import Ticker
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tocsin.data.dataset import Dataset
-    from tocsin.detectors.confusion import Bench
     from tocsin.detectors.decide import Verdict
-    from tocsin.detectors.offset import OffsetSettings
+    from tocsin.detectors.offset import Concentrate
+    from tocsin.detectors.scout import ScoutSettings
+    from tocsin.detectors.separation import Parts, SeparatorSettings
     from tocsin.detectors.victim import Victim
+    from tocsin.detectors.workbench import Bench
     from tocsin.runtime import Runtime
 
 _NULL_SCALE = 0.8
@@ -150,13 +151,14 @@ class Asset(VictimReader):
     def judge(self, victim: Victim) -> Findings:
         import torch
 
-        from tocsin.detectors.confusion import Bench
         from tocsin.detectors.ct import hold_out
+        from tocsin.detectors.separation import Parts, separate
+        from tocsin.detectors.workbench import Bench
         from tocsin.stats.duplicates import near_duplicates
 
         began, train, reserve, runtime = time.monotonic(), victim.train, victim.reserve, victim.runtime
-        n, classes = len(train), len(train.classes)
-        held = hold_out(reserve.labels, classes, self.control_share, runtime.seed)
+        n = len(train)
+        held = hold_out(reserve.labels, len(train.classes), self.control_share, runtime.seed)
         if (~held).sum() < 2 or (self.decision == "tail" and not held.any()):
             raise InputError(
                 f"reserve: got {len(reserve)} samples; ASSET needs more: "
@@ -166,34 +168,32 @@ class Asset(VictimReader):
         device = runtime.torch_device()
         bench = Bench.of(joined.inputs, joined.labels, train, device, branch=self.network == "shortcut")
         groups = near_duplicates(train.inputs, train.labels, device, bench.kind.maps)
-        work = _Work(self, bench, n, groups, torch.from_numpy(n + np.flatnonzero(~held)), n + np.flatnonzero(held), runtime)
+        parts = Parts(groups, torch.from_numpy(n + np.flatnonzero(~held)), n + np.flatnonzero(held))
         prepared = time.monotonic()
         scores, history, scouting = [], [], 0.0
         for run in range(self.runs):  # each with scouts of its own: what one of them takes for poison by chance, the next does not
             scout_began = time.monotonic()
-            read = self._read(victim, bench, run)
-            scout, chosen = self._scout(read, n, held, groups, runtime, run)
+            read = self._read(victim, bench, parts, run)
+            concentrate, seen = self._concentrated(read, parts, runtime, run)
             scouting += time.monotonic() - scout_began
-            values, done = work.separate(run, chosen, read)
+            values, folds = separate(bench, parts, concentrate, self._separators, run, runtime)
             scores.append(values)
-            highest = [int(i) for i in np.argsort(-scout, kind="stable")[:20]] if scout is not None else []
-            history.append({**done, "concentrated": None if chosen is None else int(chosen.sum()), "scout's highest": highest})
+            history.append({"folds": [asdict(fold) for fold in folds], **seen})
         separated = time.monotonic()
-        repeats = near_duplicates(reserve.inputs, reserve.labels, device, bench.kind.maps)
-        verdict, best, control = self._decide(train, scores, work.control - n, reserve, repeats)
+        verdict, best = self._decide(train, reserve, held, scores, bench)
         now = time.monotonic()
         return Findings(
             detector=self.name,
             preset=self.preset_name,
-            scores=best,
+            scores=best[:n],
             flagged=verdict.flagged,
             classes=verdict.classes,
             confidence=verdict.confidence,
             threshold=verdict.threshold,
-            control=control,
+            control=best[n:],
             evidence={
                 "settings": {k: str(v) if v == float("inf") else v for k, v in asdict(self).items()},
-                "base": len(work.base),
+                "base": len(parts.base),
                 "runs": history,
                 **verdict.evidence,
             },
@@ -206,20 +206,41 @@ class Asset(VictimReader):
             },
         )
 
-    def _read(self, victim: Victim, bench: Bench, run: int) -> np.ndarray:
+    @property
+    def _scouts(self) -> ScoutSettings:
+        from tocsin.detectors.scout import ScoutSettings
+
+        return ScoutSettings(self.scout_hidden, self.scout_steps, self.scout_lr, self.scout_loss, self.scout_batch)
+
+    @property
+    def _separators(self) -> SeparatorSettings:
+        from tocsin.detectors.offset import OffsetSettings
+        from tocsin.detectors.separation import SeparatorSettings
+
+        loop = OffsetSettings(
+            passes=self.passes,
+            least_steps=self.steps_least,
+            batch=self.batch,
+            lr=self.lr,
+            labelled=True,
+            whole_batch=self.whole_batch,
+            least=self.least,
+            ceiling=self.ceiling,
+        )
+        return SeparatorSettings(self.network, self.runs, self.cross_fit, self.recalibrate, loop)
+
+    def _read(self, victim: Victim, bench: Bench, parts: Parts, run: int) -> np.ndarray:
         """(N + M, D) float32: what scouts read of inspected and reserve samples."""
         from tocsin.detectors.scout import standardised
 
-        n = len(victim.train)
-        both = (
-            self._shortcut(bench, n, victim.runtime, run)
-            if self.features == "shortcut"
-            else np.concatenate([victim.features, victim.reserve_features])
-        )
+        if self.features == "shortcut":
+            both = self._shortcut(bench, parts.inspected, victim.runtime, run)
+        else:
+            both = np.concatenate([victim.features, victim.reserve_features])
         if not np.isfinite(both).all():
             raise InputError(f"features: {int((~np.isfinite(both)).any(1).sum())} of {len(both)} rows hold NaN or infinity")
         if self.scout_standardised:
-            both = standardised(both, both[n:])
+            both = standardised(both, both[parts.base.numpy()])
         if self.scout_labels:
             both = np.concatenate([both, 2 * np.eye(bench.classes, dtype=np.float32)[bench.labels.cpu().numpy()]], axis=1)
         return both
@@ -228,160 +249,53 @@ class Asset(VictimReader):
         """Features of a network greedy for shortcuts, trained on the inspected samples alone."""
         import torch
 
-        from tocsin.detectors.confusion import RoundSettings, penultimate, pretrain
+        from tocsin.detectors.confusion import PretrainSettings, penultimate, pretrain
 
-        steps = max(150, round(self.shortcut_passes * n / 128))
-        how = RoundSettings.pretraining(steps, lr=0.1, batch=128)
-        own = int(np.random.SeedSequence([runtime.seed, 0xA6, run]).generate_state(1)[0])
-        network, done = bench.network("shortcut", 1.0, own), 0
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            if done % 10 == 0 or done == steps:
-                runtime.progress("ASSET: learning what there is", done / steps)
-
-        pretrain(network, bench, torch.arange(n), torch.empty(0, dtype=torch.long), how, torch.Generator().manual_seed(own), tick)
+        how = PretrainSettings(steps=max(150, round(self.shortcut_passes * n / 128)), lr=0.1, batch=128)
+        seed = int(np.random.SeedSequence([runtime.seed, 0xA6, run]).generate_state(1)[0])
+        network, nobody = bench.network("shortcut", 1.0, seed), torch.empty(0, dtype=torch.long)
+        ticker = Ticker(runtime, "ASSET: learning what there is", how.steps)
+        pretrain(network, bench, torch.arange(n), nobody, how, torch.Generator().manual_seed(seed), ticker)
         return penultimate(network, bench, len(bench.labels))
 
-    def _scout(
-        self, read: np.ndarray, n: int, held: np.ndarray, groups: np.ndarray, runtime: Runtime, run: int
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """(logits (N,), what they concentrate (N,) bool); None where each batch has a scout of its own."""
-        from tocsin.detectors.scout import ScoutSettings, whole_set
+    def _concentrated(self, read: np.ndarray, parts: Parts, runtime: Runtime, run: int) -> tuple[Concentrate, dict[str, Any]]:
+        """What the scouts that see ``read`` take for poison, and what is worth telling of it."""
+        from tocsin.detectors.scout import whole_set
+        from tocsin.detectors.separation import by_batch, looked_up
         from tocsin.stats.outlyingness import select
 
+        n, device = parts.inspected, runtime.torch_device()
         if self.scout == "batch":
-            return None, None
-        fold = np.random.default_rng([runtime.seed, 0x5C, run]).integers(0, 5, n)[groups]
-        how = ScoutSettings(self.scout_hidden, self.scout_steps, self.scout_lr, self.scout_loss, self.scout_batch)
-        base, control = read[n:][~held], read[n:][held]
+            return by_batch(read, self._scouts, self.select, self.share, device), {}
+        fold = np.random.default_rng([runtime.seed, 0x5C, run]).integers(0, 5, n)[parts.groups]
         seed = int(np.random.SeedSequence([runtime.seed, 0x5C, run]).generate_state(1)[0])
-        seen = whole_set(read[:n], base, control, fold, how, seed, runtime.torch_device(), lambda f: runtime.progress("ASSET: scouting", f))
-        return seen[0], select(seen[0], self.select, share=self.share)
+        ticker = Ticker(runtime, "ASSET: scouting", len(np.unique(fold)))
+        logits, _ = whole_set(read[:n], read[parts.base.numpy()], read[parts.control], fold, self._scouts, seed, device, ticker)
+        chosen = select(logits, self.select, share=self.share)
+        highest = np.argsort(-logits, kind="stable")[:20]
+        return looked_up(chosen), {"concentrated": int(chosen.sum()), "scout's highest": highest.tolist()}
 
     def _decide(
-        self, train: Dataset, scores: list[np.ndarray], held: np.ndarray, reserve: Dataset, repeats: np.ndarray
-    ) -> tuple[Verdict, np.ndarray, np.ndarray]:
-        """(verdict, scores (N,), control): ``scores`` of the inspected, then of the held-out reserve samples, one array a run."""
+        self, train: Dataset, reserve: Dataset, held: np.ndarray, scores: list[np.ndarray], bench: Bench
+    ) -> tuple[Verdict, np.ndarray]:
+        """(verdict, the scores it rests on); ``scores``, of each run: (n + control,) of the inspected, then of the control samples."""
         from tocsin.detectors.decide import Scored, Verdict, tail
         from tocsin.detectors.sharpen import by_class, count_distinct
+        from tocsin.stats.duplicates import near_duplicates
         from tocsin.stats.outlyingness import lower_half_threshold
 
         n, names = len(train), train.classes
         if self.decision == "tail":
             labels = np.concatenate([train.labels, reserve.labels[held]])
+            repeats = near_duplicates(reserve.inputs, reserve.labels, bench.device, bench.kind.maps)
             distinct = count_distinct(repeats[held], reserve.labels[held], len(names))
             views = {f"run {r + 1}": by_class(values, labels, n, distinct).astype(np.float32) for r, values in enumerate(scores)}
             rounds = [{name: view[:n]} for name, view in views.items()]
             verdict = tail(Scored(rounds, train.labels, names, np.zeros(n, bool), None, self.alpha, _NULL_SCALE))
-            best = views[verdict.view or "run 1"]
-            return verdict, best[:n], best[n:]
+            return verdict, views[verdict.view or "run 1"]
         mean = np.mean(scores, axis=0).astype(np.float32)
         limit = lower_half_threshold(mean[:n], self.decision, self.eps)
         flagged = mean[:n] > limit
         share = np.bincount(train.labels[flagged], minlength=len(names)) / np.maximum(train.class_counts, 1)
         classes = class_evidence(names, train.labels, flagged, share, np.ones(len(names)), share > 0)  # the published rule names none
-        return Verdict(flagged, classes, 0.5, limit), mean[:n], mean[n:]
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What every separator of one audit is trained with."""
-
-    how: Asset
-    bench: Bench
-    n: int
-    groups: np.ndarray
-    base: Tensor
-    control: np.ndarray
-    runtime: Runtime
-
-    def separate(self, run: int, chosen: np.ndarray | None, read: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """(scores (N + held out,), what happened). ``chosen``: what is concentrated; else scouts of single batches look at ``read``."""
-        import torch
-
-        how, seed = self.how, self.runtime.seed
-        rng = np.random.default_rng([seed, 0xA5, run])
-        folds = 2 if how.cross_fit else 1
-        mine = rng.integers(0, 2, self.n)[self.groups] if how.cross_fit else np.zeros(self.n, np.int64)
-        theirs = rng.permutation(len(self.control)) % folds
-        out, history = np.zeros(self.n + len(self.control), np.float32), []
-        for f in range(folds):
-            rows = torch.from_numpy(np.flatnonzero(mine == f))
-            if len(rows) < 2:
-                raise InputError(f"training set: got {self.n} samples, ASSET needs more")
-            own = int(np.random.SeedSequence([seed, 0xA5, run, f]).generate_state(1)[0])
-            network = self.bench.network(how.network, 1.0, own)
-            generator = torch.Generator().manual_seed(own)
-            stage = f"ASSET: run {run * folds + f + 1} of {how.runs * folds}"
-            seen, unseen = (mine != f, theirs != f) if how.cross_fit else (mine == f, theirs == f)
-            places = np.concatenate([np.flatnonzero(seen), self.n + np.flatnonzero(unseen)])
-            told = torch.from_numpy(np.concatenate([np.flatnonzero(seen), self.control[unseen]]))
-            history.append(self._train_and_score(network, rows, told, places, out, chosen, read, generator, stage))
-        return out, {"folds": history}
-
-    def _train_and_score(
-        self,
-        network: Any,
-        rows: Tensor,
-        told: Tensor,
-        places: np.ndarray,
-        out: np.ndarray,
-        chosen: np.ndarray | None,
-        read: np.ndarray,
-        generator: Any,
-        stage: str,
-    ) -> dict[str, Any]:
-        """Trains one separator on ``rows`` and writes its scores of the rows ``told`` to ``out`` at ``places``."""
-        from tocsin.detectors.offset import _SCORE_BATCH, offset, offset_steps, recalibrate, score
-
-        how, settings = self.how, self._settings()
-        total = offset_steps(len(rows), settings) + -(-len(told) // _SCORE_BATCH)
-        done = 0
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            if done % 10 == 0 or done == total:
-                self.runtime.progress(stage, done / total)
-
-        concentrate = _looked_up(chosen) if chosen is not None else _scouted(how, read, self.bench.device, generator)
-        history = offset(network, self.bench, rows, self.base, concentrate, settings, generator, tick)
-        if how.recalibrate:
-            import torch
-
-            recalibrate(network, self.bench, rows[torch.randperm(len(rows), generator=generator)[: how.recalibrate]])
-        out[places] = score(network, self.bench, told, settings.labelled, tick)
-        return asdict(history)
-
-    def _settings(self) -> OffsetSettings:
-        from tocsin.detectors.offset import OffsetSettings
-
-        how = self.how
-        return OffsetSettings(how.passes, how.steps_least, how.batch, how.lr, True, how.whole_batch, how.least, how.ceiling)
-
-
-def _looked_up(chosen: np.ndarray) -> Any:
-    import torch
-
-    mask = torch.from_numpy(chosen)
-    return lambda ours, theirs: mask[ours]
-
-
-def _scouted(how: Asset, read: np.ndarray, device: Any, generator: Any) -> Any:
-    """The published concentration: a scout of each batch's own."""
-    import torch
-
-    from tocsin.detectors.scout import ScoutSettings, of_batch
-    from tocsin.stats.outlyingness import select
-
-    table = torch.from_numpy(read).to(device)
-    settings = ScoutSettings(how.scout_hidden, how.scout_steps, how.scout_lr, how.scout_loss, how.scout_batch)
-
-    def concentrate(ours: Tensor, theirs: Tensor) -> Tensor:
-        logits = of_batch(table[ours.to(device)], table[theirs.to(device)], settings, generator)
-        values = 1 / (1 + np.exp(-logits)) if how.select == "ao" else logits  # the published rule reads the sigmoid
-        return torch.from_numpy(select(values, how.select, share=how.share))
-
-    return concentrate
+        return Verdict(flagged, classes, 0.5, limit), mean

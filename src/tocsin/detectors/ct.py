@@ -148,7 +148,7 @@ class ConfusionTraining(Detector):
         for kind in range(int(kinds.max()) + 1):
             mine = kinds == kind
             flagged |= decision(replace(seen, ignore=(ignore & ~mine) | flagged)).flagged & mine
-        scores = {name: scores for views in result.views for name, scores in views.items()}.get(verdict.view or "", result.scores)
+        scores = result.seen_in(verdict.view)
         timings = {**result.timings, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
         return Findings(
             detector=self.name,

@@ -6,7 +6,6 @@ Poison distillation is the paper's section 4.2 (specification 2.4); members and 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +20,11 @@ from torch import Tensor, nn
 
 from tocsin.data.dataset import Dataset
 from tocsin.data.npz import write_arrays
-from tocsin.detectors.confusion import _SCORE_BATCH, Bench, RoundSettings, confuse, penultimate, pretrain, score
+from tocsin.detectors.confusion import ConfuseSettings, PretrainSettings, confuse, penultimate, pretrain, score
 from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
+from tocsin.detectors.workbench import SCORE_BATCH, Bench
 from tocsin.errors import AuditIncomplete
-from tocsin.runtime import Runtime
+from tocsin.runtime import Runtime, Ticker
 from tocsin.stats.duplicates import near_duplicates
 
 if TYPE_CHECKING:
@@ -50,18 +50,26 @@ class Distilled:
     seen: int = 0
     timings: dict[str, float] = field(default_factory=dict)
 
+    def seen_in(self, view: str | None) -> np.ndarray:
+        """(n + m,) the scores by the name of their view; those of the last round where there is none."""
+        by_name = {name: scores for views in self.views for name, scores in views.items()}
+        return self.scores if view is None else by_name[view]
 
-class Ticker:
-    """Counts steps of all members and passes the share done on; members run in threads."""
 
-    def __init__(self, runtime: Runtime, stage: str, total: int) -> None:
-        self.runtime, self.stage, self.total, self.done, self.lock = runtime, stage, max(1, total), 0, threading.Lock()
+@dataclass(frozen=True)
+class _RoundSettings:
+    pretrain: PretrainSettings
+    confuse: ConfuseSettings
 
-    def __call__(self) -> None:
-        with self.lock:
-            self.done += 1
-            if self.done % 10 == 0 or self.done == self.total:
-                self.runtime.progress(self.stage, min(1.0, self.done / self.total))
+    @property
+    def steps(self) -> int:
+        return self.pretrain.steps + self.confuse.steps
+
+    @property
+    def images(self) -> int:
+        """That one member passes through forward and backward."""
+        mixed = -(-self.confuse.steps // self.confuse.mix_every)
+        return self.pretrain.steps * self.pretrain.batch + (self.confuse.steps + mixed) * self.confuse.batch
 
 
 class Distillation:
@@ -105,7 +113,7 @@ class Distillation:
             margin, loss, weights = self._round(r, kept[r], fold, settings, weights)
             margins.append(margin)
             self.timings[f"round {r}"] = time.monotonic() - began
-            seen += how.members * _images(settings)
+            seen += how.members * settings.images
             combined = combine(margins, self.n, self.ignore)
             sharp = self._sharpened(r, combined) if how.sharpen else None
             if self.viewed:
@@ -144,7 +152,7 @@ class Distillation:
         return np.asarray(np.minimum(_rank(-combined[: self.n]), _rank(-sharp[: self.n])))
 
     def _round(
-        self, r: int, rows: np.ndarray, fold: np.ndarray, settings: RoundSettings, weights: list[nn.Module | None]
+        self, r: int, rows: np.ndarray, fold: np.ndarray, settings: _RoundSettings, weights: list[nn.Module | None]
     ) -> tuple[np.ndarray, np.ndarray, list[nn.Module | None]]:
         """(margin, loss, pretrained networks) of round ``r``: every member, side by side on CPU cores."""
         how = self.how
@@ -154,7 +162,7 @@ class Distillation:
         if stored is not None:
             self.runtime.progress(f"round {r + 1} of {how.rounds}", 1.0)
             return stored[0], stored[1], weights
-        steps = settings.pretrain_steps + settings.confusion_steps + -(-len(self.joined) // _SCORE_BATCH)
+        steps = settings.steps + -(-len(self.joined) // SCORE_BATCH)
         ticker = Ticker(self.runtime, f"round {r + 1} of {how.rounds}", steps * how.members)
 
         def member(k: int) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
@@ -173,15 +181,15 @@ class Distillation:
         return margin, loss, [result[2] for result in results]
 
     def _member(
-        self, r: int, k: int, rows: Tensor, settings: RoundSettings, start: nn.Module | None, ticker: Ticker
+        self, r: int, k: int, rows: Tensor, settings: _RoundSettings, start: nn.Module | None, ticker: Ticker
     ) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
         how = self.how
         seed = int(np.random.SeedSequence([self.runtime.seed, r, k]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
         network = start if start is not None and how.warm_start else self.bench.network(how.network, how.width, seed)
-        pretrain(network, self.bench, rows, self.confusing, settings, generator, ticker)
+        pretrain(network, self.bench, rows, self.confusing, settings.pretrain, generator, ticker)
         pretrained = _copy(network) if how.warm_start else None
-        confuse(network, self.bench, rows, self.confusing, self.pseudo, settings, generator, ticker)
+        confuse(network, self.bench, rows, self.confusing, self.pseudo, settings.confuse, generator, ticker)
         margin, loss = score(network, self.bench, ticker)
         if k == 0 and r == how.rounds - 1 and how.decision != "tail":
             self.features = penultimate(network, self.bench, self.n)
@@ -208,28 +216,33 @@ class Distillation:
         fold[:, : self.n] = fold[:, self.groups]
         return fold
 
-    def _settings(self, r: int, samples: int) -> RoundSettings:
+    def _settings(self, r: int, samples: int) -> _RoundSettings:
         how = self.how
         mine = samples / 2 if how.cross_fit else samples
         mixed = how.mixed_last and r == how.rounds - 1
         passes = how.pretrain_epochs[r] * (mine + (len(self.confusing) if mixed else 0))
-        return RoundSettings(
-            pretrain_steps=max(how.pretrain_least, round(passes / how.pretrain_batch)),
-            pretrain_lr=how.pretrain_lr,
-            pretrain_batch=how.pretrain_batch,
-            pretrain_momentum=0.9,
+        pretrain = PretrainSettings(
+            steps=max(how.pretrain_least, round(passes / how.pretrain_batch)),
+            lr=how.pretrain_lr,
+            batch=how.pretrain_batch,
             decay=how.decay,
             mixed=mixed,
-            confusion_steps=how.confusion_steps[r],
-            confusion_lr=how.confusion_lr[r],
-            confusion_batch=how.confusion_batch,
-            confusion_momentum=how.confusion_momentum[r],
+            nesterov=how.decay,
+            weight_decay=how.weight_decay,
+        )
+        confuse = ConfuseSettings(
+            steps=how.confusion_steps[r],
+            lr=how.confusion_lr[r],
+            batch=how.confusion_batch,
+            momentum=how.confusion_momentum[r],
+            nesterov=how.decay,
             reserve_weight=how.reserve_weight[r],
             mix_every=how.mix_every[r],
             class_weights=how.class_weights[r],
             norm=how.norm,
             weight_decay=how.weight_decay,
         )
+        return _RoundSettings(pretrain, confuse)
 
     def _teacher(self) -> Tensor:
         """(n + m,) labels that the reserve's wrong ones are counted from: a teacher's predictions, or its own (specification 2.2)."""
@@ -248,12 +261,12 @@ class Distillation:
         self.timings["teacher"] = time.monotonic() - began
         return answers
 
-    def _summary(self, r: int, rows: np.ndarray, combined: np.ndarray, settings: RoundSettings) -> dict[str, Any]:
+    def _summary(self, r: int, rows: np.ndarray, combined: np.ndarray, settings: _RoundSettings) -> dict[str, Any]:
         real = combined[: self.n][~self.ignore]
         return {
             "round": r,
             "trained on": len(rows),
-            "steps": settings.pretrain_steps + settings.confusion_steps,
+            "steps": settings.steps,
             "keeps its label": float((real > 0).mean()),
             "score 99 %": float(np.quantile(real, 0.99)),
             "seconds": round(self.timings[f"round {r}"], 2),
@@ -307,12 +320,6 @@ def median_band(loss: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
         reach = max(1, int(0.05 * len(members)))
         band[members[max(0, half - reach) : half + reach]] = True
     return band
-
-
-def _images(how: RoundSettings) -> int:
-    """Images one member passes through forward and backward in a round."""
-    mixed = -(-how.confusion_steps // how.mix_every)
-    return how.pretrain_steps * how.pretrain_batch + (how.confusion_steps + mixed) * how.confusion_batch
 
 
 def _copy(network: nn.Module) -> nn.Module:

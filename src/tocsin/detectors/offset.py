@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tocsin.detectors.confusion import Bench, batches
-from tocsin.learning import autocast, deterministic
+from tocsin.detectors.workbench import SCORE_BATCH, Bench, batches, sweep
+from tocsin.learning import autocast, descend, deterministic
 
-_SCORE_BATCH = 256
-Concentrate = Callable[[Tensor, Tensor], Tensor]
+Concentrate = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 """Row numbers of a batch (b,) and of the base batch (b',) to bool (b,): what looks poisoned."""
 
 
@@ -71,7 +70,7 @@ def offset(
     tick: Callable[[], None],
 ) -> History:
     """Trains ``network`` on the inspected ``rows`` and the ``base`` rows of the bench, in place."""
-    lower, raise_ = (torch.optim.Adam(network.parameters(), how.lr) for _ in range(2))  # two sets of moments, as in the official code
+    holds, drives = (torch.optim.Adam(network.parameters(), how.lr) for _ in range(2))  # two sets of moments, as in the official code
     inspected, bases = batches(rows, how.batch, generator), batches(base, how.batch, generator)
     steps = offset_steps(len(rows), how)
     history, late = History(steps=steps), []
@@ -80,10 +79,10 @@ def offset(
         theirs, ours = next(bases), next(inspected)
         with autocast(bench.device):
             loss = spread(network(*bench.feed(theirs)).float()).mean()
-        _step(lower, loss)
+        descend(holds, loss)
         if step >= 0.75 * steps:
             late.append(float(loss.detach()))
-        chosen = concentrate(ours, theirs)
+        chosen = concentrate(ours, theirs, generator)
         if int(chosen.sum()) < how.least:
             history.skipped += 1
         else:
@@ -95,7 +94,7 @@ def offset(
             history.ascended = float(wrong.detach())
             history.concentrated += len(picked)
             if history.ascended <= how.ceiling:
-                _step(raise_, -wrong)
+                descend(drives, -wrong)
         tick()
     history.spread = float(np.mean(late)) if late else None
     return history
@@ -115,7 +114,7 @@ def recalibrate(network: nn.Module, bench: Bench, rows: Tensor) -> None:
         m.momentum = None  # a plain average
     network.train()
     with torch.no_grad(), autocast(bench.device), deterministic(bench.device):
-        for part in torch.split(rows, _SCORE_BATCH):
+        for part in torch.split(rows, SCORE_BATCH):
             if len(part) > 1:
                 network(*bench.feed(part))
     for m, momentum in zip(norms, before, strict=True):
@@ -124,18 +123,9 @@ def recalibrate(network: nn.Module, bench: Bench, rows: Tensor) -> None:
 
 def score(network: nn.Module, bench: Bench, rows: Tensor, labelled: bool, tick: Callable[[], None]) -> np.ndarray:
     """(B,) float32 of ``rows``: cross entropy of the given labels, or the spread of the logits, in one mixed pass in eval mode."""
-    network.eval()
-    parts = []
-    with torch.inference_mode(), autocast(bench.device), deterministic(bench.device):
-        for part in torch.split(rows, _SCORE_BATCH):
-            logits = network(*bench.feed(part)).float()
-            own = F.cross_entropy(logits, bench.labels[part.to(bench.device)], reduction="none") if labelled else spread(logits)
-            parts.append(own.cpu())
-            tick()
-    return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
 
+    def read(inputs: tuple[Tensor, ...], answers: Tensor) -> Tensor:
+        logits = network(*inputs).float()
+        return F.cross_entropy(logits, answers, reduction="none") if labelled else spread(logits)
 
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+    return sweep(read, network, bench, rows, tick)

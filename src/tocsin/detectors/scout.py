@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tocsin.learning import descend
+
 
 @dataclass(frozen=True)
 class ScoutSettings:
@@ -44,7 +46,7 @@ def whole_set(
     how: ScoutSettings,
     seed: int,
     device: torch.device,
-    tick: Callable[[float], None],
+    tick: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits of the inspected ``features`` (N, F) and of ``others`` (M, F): one scout a fold (N,), which sees all samples but that fold's.
 
@@ -53,7 +55,7 @@ def whole_set(
     x, clean, rest = (torch.from_numpy(np.asarray(a, np.float32)).to(device) for a in (features, base, others))
     out, aside = torch.zeros(len(x)), torch.zeros(len(rest))
     folds = np.unique(fold)
-    for done, f in enumerate(folds):
+    for f in folds:
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, int(f)]).generate_state(1)[0]))
         mine = torch.from_numpy(np.flatnonzero(fold != f))
         if not len(mine):  # one group of near duplicates is all there is
@@ -65,12 +67,12 @@ def whole_set(
             bases = torch.randint(len(clean), (how.batch,), generator=generator)
             r = scout(torch.cat([x[suspects.to(device)], clean[bases.to(device)]]))[:, 0]
             loss = _loss(r[: how.batch], 1.0, how.loss) + _loss(r[how.batch :], 0.0, how.loss)
-            _step(optimizer, loss)
+            descend(optimizer, loss)
         with torch.inference_mode():
             left = torch.from_numpy(np.flatnonzero(fold == f))
             out[left] = scout(x[left.to(device)])[:, 0].cpu()
             aside += scout(rest)[:, 0].cpu() / len(folds)
-        tick((done + 1) / len(folds))
+        tick()
     return out.numpy(), aside.numpy()
 
 
@@ -79,8 +81,8 @@ def of_batch(features: Tensor, base: Tensor, how: ScoutSettings, generator: torc
     scout = _mlp(features.shape[1], how.hidden, generator).to(features.device)
     ours, theirs = (torch.optim.Adam(scout.parameters(), how.lr) for _ in range(2))
     for _ in range(how.steps):
-        _step(ours, _loss(scout(features)[:, 0], 1.0, how.loss))
-        _step(theirs, _loss(scout(base)[:, 0], 0.0, how.loss))
+        descend(ours, _loss(scout(features)[:, 0], 1.0, how.loss))
+        descend(theirs, _loss(scout(base)[:, 0], 0.0, how.loss))
     with torch.inference_mode():
         logits: np.ndarray = scout(features)[:, 0].cpu().numpy()
     return logits
@@ -105,9 +107,3 @@ def _loss(logits: Tensor, mark: float, kind: Literal["bce", "mse"]) -> Tensor:
     if kind == "mse":
         return F.mse_loss(torch.sigmoid(logits), target)
     return F.binary_cross_entropy_with_logits(logits, target)
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()

@@ -1,0 +1,92 @@
+"""Where the detectors that train networks of their own work: all samples of one audit as networks read them, in any order asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tocsin.data.dataset import Dataset
+from tocsin.kinds import Kind, kind_of
+from tocsin.learning import autocast, deterministic, fast_type, gatherer
+from tocsin.networks import build_network
+from tocsin.networks.shortcut import ShortcutNet
+from tocsin.stats.whitening import whiten
+
+SCORE_BATCH = 256
+"""Samples a forward pass without gradients: small enough that a layer's activations stay in a CPU's second-level cache."""
+_SEEDING = threading.Lock()  # layers draw from torch's one global generator, and members are built in threads
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All samples of one audit where networks can reach them: rows 0..n-1 inspected, the rest reserve.
+
+    ``labels`` (n + m,) on the device. ``feed(rows)`` gives the network's inputs for row numbers (B,) on the CPU.
+    """
+
+    inputs: np.ndarray
+    labels: Tensor
+    classes: int
+    kind: Kind
+    device: torch.device
+    whitened: Tensor | None
+    tensors: Callable[[Tensor], Tensor] = field(repr=False)
+    """Row numbers (B,) on the CPU to what networks read, (B, C, H, W) on the device."""
+
+    @classmethod
+    def of(cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device, *, branch: bool) -> Bench:
+        """``inputs`` and ``labels`` hold the inspected samples, then the reserve. ``branch``: the network wants whitened pixels."""
+        dtype = fast_type(device) or torch.float32
+        kind = kind_of(train)
+        whitened = whiten(inputs, device, dtype, kind.maps) if branch else None
+        answers = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
+        gather = gatherer(inputs, device)
+        if kind.costly:
+            kept = torch.cat([kind.to_tensor(gather(rows)) for rows in torch.split(torch.arange(len(inputs)), SCORE_BATCH)])
+            return cls(inputs, answers, len(train.classes), kind, device, whitened, lambda rows: kept[rows.to(device)])
+        return cls(inputs, answers, len(train.classes), kind, device, whitened, lambda rows: kind.to_tensor(gather(rows)))
+
+    def feed(self, rows: Tensor) -> tuple[Tensor, ...]:
+        pixels = self.tensors(rows)
+        return (pixels,) if self.whitened is None else (pixels, self.whitened[rows.to(self.device)])
+
+    def network(self, name: str, width: float, seed: int) -> nn.Module:
+        """A fresh network whose first weights depend on ``seed`` alone."""
+        channels = self.kind.channels
+        with _SEEDING:
+            if self.whitened is None:
+                return build_network(name, channels, self.classes, seed).to(self.device)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = ShortcutNet(channels, self.whitened.shape[1], self.classes, width)
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Shuffled mini-batches of row numbers for ever; ``size`` is cut to what there is."""
+    size = min(size, len(rows))
+    while True:
+        order = rows[torch.randperm(len(rows), generator=generator)]
+        for start in range(0, len(order) - size + 1, size):
+            yield order[start : start + size]
+
+
+def sweep(
+    read: Callable[[tuple[Tensor, ...], Tensor], Tensor], network: nn.Module, bench: Bench, rows: Tensor, tick: Callable[[], None]
+) -> np.ndarray:
+    """(B, ...) float32: what ``read`` makes of the inputs and the given labels of ``rows`` (B,), without gradients or augmentation.
+
+    ``network`` is put into eval mode for it. One ``tick`` for each `SCORE_BATCH` rows.
+    """
+    network.eval()
+    parts = []
+    with torch.inference_mode(), autocast(bench.device), deterministic(bench.device):
+        for part in torch.split(rows, SCORE_BATCH):
+            parts.append(read(bench.feed(part), bench.labels[part.to(bench.device)]).float().cpu())
+            tick()
+    return torch.cat(parts).numpy()
