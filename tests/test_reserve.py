@@ -170,3 +170,27 @@ def test_decisions_that_do_not_fit(tmp_path: Path, text: str, word: str) -> None
 def test_missing_decisions(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         reserve.accept(made([20, 20]), tmp_path / "nowhere.csv", tmp_path / "out")
+
+
+def test_whole_speakers_are_drawn_where_they_fit() -> None:
+    train = made([100] * 4)
+    speakers = np.array([f"s{k % 20}" for k in range(400)])
+    train = replace(train, groups=speakers)
+    for seed in range(5):
+        rows = reserve.draw(train, 110, seed)
+        chosen = np.zeros(400, bool)
+        chosen[rows] = True
+        assert 88 <= len(rows) <= 110
+        assert not set(speakers[chosen]) & set(speakers[~chosen])
+        assert reserve.shared_speakers(train, chosen) == []
+
+
+@pytest.mark.parametrize("speakers", [["a"] * 400, ["a", "b"] * 200, [""] * 400])
+def test_where_they_do_not_fit_the_draw_is_the_usual_one_and_says_so(speakers: list[str], tmp_path: Path) -> None:
+    plain = made([100] * 4)
+    train = replace(plain, groups=np.array(speakers))
+    assert np.array_equal(reserve.draw(train, 100, 3), np.sort(reserve.draw(train, 100, 3)))
+    assert len(reserve.draw(train, 100, 3)) == 100
+    notes = reserve.prepare(train, 100, tmp_path / "vet", seed=3).notes
+    assert bool(notes) == (speakers[0] != "")
+    assert all("also speak in the training data" in note for note in notes)

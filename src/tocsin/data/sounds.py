@@ -36,8 +36,6 @@ _SPARE = 1.5
 _HEAVY = 4_000_000
 _CLIPPED = 0.001
 """Share of a clip at full scale from which it is called clipped."""
-_TERMS = 1000
-"""Largest factor of a change of rate: 44.1 to 16 kHz needs 441, and an odd rate is off by a millionth, not a filter of its own size."""
 _FOREIGN = frozenset({".mp3", ".m4a", ".aac", ".wma", ".amr", ".mp4"})
 _TOO_SHORT = re.compile(r"^ *data : .*\(should be", re.MULTILINE)
 
@@ -220,7 +218,7 @@ def resampled(wave: np.ndarray, was: int, rate: int) -> np.ndarray:
         return wave
     from scipy.signal import resample_poly
 
-    ratio = Fraction(rate, was).limit_denominator(_TERMS)
+    ratio = Fraction(rate, was)  # of odd rates it has large terms, but none above `HIGHEST_RATE`: half a second a file at worst
     out: np.ndarray = resample_poly(wave, ratio.numerator, ratio.denominator, axis=-1)
     return out.astype(np.float32)
 
