@@ -365,3 +365,32 @@ def test_a_real_audit_finds_an_obvious_backdoor(run: Run, tmp_path: Path) -> Non
     assert len(suspects & planted) >= 0.9 * len(planted)
     assert len(suspects - planted) <= 0.01 * len(train)
     assert {f.name for f in (tmp_path / "out").iterdir()} == {"index.html", "findings.csv", "findings.json", "kept.csv"}
+
+
+def test_sounds_go_through_every_command(tmp_path: Path, run: Run) -> None:
+    sf = pytest.importorskip("soundfile")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 30), ("test", 6)):
+        for k in range(count):
+            for name, pitch in (("high", 1500), ("low", 300)):
+                path = tmp_path / split / name / f"{k}.{('wav', 'flac')[k % 2]}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                length = 2000 + 20 * k  # the test clips are shorter: they are brought to the training data's length
+                sf.write(path, 0.2 * np.sin(2 * np.pi * pitch * np.arange(length) / 8000) + rng.normal(0, 0.01, length), 8000)
+    drawn = run("reserve", tmp_path / "train", "-n", 20, "--out", tmp_path / "vet")
+    assert drawn.code == 0
+    assert (tmp_path / "vet" / "contact_sheet.html").read_text("utf-8").count("<audio") == 20
+    taken = run("reserve", tmp_path / "train", "--decisions", tmp_path / "vet" / "candidates.csv", "--out", tmp_path / "vetted")
+    assert taken.code == 0
+    assert len([path for path in (tmp_path / "vetted" / "reserve").rglob("*") if path.is_file()]) == 20
+    refused = run("audit", tmp_path / "vetted" / "train.csv", "--root", tmp_path / "train", "--reserve", tmp_path / "vetted" / "reserve")
+    assert (refused.code, "only 20 samples in all" in refused.err) == (2, True)  # and nothing about rates or lengths
+    (tmp_path / "decisions.csv").write_text("id,decision\nhigh/0.wav,remove\n")
+    assert run("apply", tmp_path / "train", tmp_path / "decisions.csv", "--out", tmp_path / "kept").code == 0
+    assert (tmp_path / "kept" / "high" / "1.flac").read_bytes() == (tmp_path / "train" / "high" / "1.flac").read_bytes()
+    assert not (tmp_path / "kept" / "high" / "0.wav").exists()
+    trained = run("train", tmp_path / "train", "--test", tmp_path / "test", "--epochs", 1, "--json")
+    assert trained.code == 0
+    assert json.loads(trained.out)["runs"]["all samples"]["samples"] == 60
+    wrong = run("audit", tmp_path / "train", "--reserve", tmp_path / "test", "--kind", "image")
+    assert (wrong.code, "no picture could be read" in wrong.err) == (2, True)

@@ -62,7 +62,7 @@ def test_draws_depend_on_the_seed_only() -> None:
 def test_the_page_holds_every_candidate_and_no_markup_of_theirs(tmp_path: Path) -> None:
     train = made([10] * 5, classes=NASTY)
     train = replace(train, ids=np.array([f"{k}<img src=x onerror=alert(1)>\n\r{{{{k}}}}" for k in range(50)]))
-    page = reserve.prepare(train, 30, tmp_path / "vet").read_text("utf-8")
+    page = reserve.prepare(train, 30, tmp_path / "vet").page.read_text("utf-8")
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert re.findall(r"<script[^>]*>", page) == re.findall(r'<script nonce="[0-9a-f]{32}">', page)
@@ -87,7 +87,7 @@ def test_the_page_holds_every_candidate_and_no_markup_of_theirs(tmp_path: Path) 
 def test_the_page_stays_small_whatever_the_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     train = made([150, 150], side=64)
     monkeypatch.setattr(reserve, "MOST_PAGE_BYTES", 500_000)  # 300 pictures of noise: far over it at full size
-    page = reserve.prepare(train, 300, tmp_path / "vet", runtime=Runtime())
+    page = reserve.prepare(train, 300, tmp_path / "vet", runtime=Runtime()).page
     assert page.stat().st_size < 520_000
     assert page.read_text("utf-8").count("data:image/png") == 300
 
@@ -170,3 +170,27 @@ def test_decisions_that_do_not_fit(tmp_path: Path, text: str, word: str) -> None
 def test_missing_decisions(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         reserve.accept(made([20, 20]), tmp_path / "nowhere.csv", tmp_path / "out")
+
+
+def test_whole_speakers_are_drawn_where_they_fit() -> None:
+    train = made([100] * 4)
+    speakers = np.array([f"s{k % 20}" for k in range(400)])
+    train = replace(train, groups=speakers)
+    for seed in range(5):
+        rows = reserve.draw(train, 110, seed)
+        chosen = np.zeros(400, bool)
+        chosen[rows] = True
+        assert 88 <= len(rows) <= 110
+        assert not set(speakers[chosen]) & set(speakers[~chosen])
+        assert reserve.shared_speakers(train, chosen) == []
+
+
+@pytest.mark.parametrize("speakers", [["a"] * 400, ["a", "b"] * 200, [""] * 400])
+def test_where_they_do_not_fit_the_draw_is_the_usual_one_and_says_so(speakers: list[str], tmp_path: Path) -> None:
+    plain = made([100] * 4)
+    train = replace(plain, groups=np.array(speakers))
+    assert np.array_equal(reserve.draw(train, 100, 3), np.sort(reserve.draw(train, 100, 3)))
+    assert len(reserve.draw(train, 100, 3)) == 100
+    notes = reserve.prepare(train, 100, tmp_path / "vet", seed=3).notes
+    assert bool(notes) == (speakers[0] != "")
+    assert all("also speak in the training data" in note for note in notes)

@@ -47,11 +47,13 @@ def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Plant
         kinds.append(np.full(len(rows), place, np.int8))
     trigger = np.concatenate([np.full(len(train), -1, np.int8), *kinds])
     planted = sum(map(len, labels))
+    groups = None if train.groups is None else np.concatenate([train.groups, np.full(planted, "")])
     working = replace(
         train,
         inputs=np.concatenate([train.inputs, *inputs]),
         labels=np.concatenate([train.labels, *labels]),
         ids=np.concatenate([train.ids, np.char.add("canary/", np.arange(planted).astype(str))]),
+        groups=groups,
     )
     return Planted(working, trigger >= 0, trigger)
 

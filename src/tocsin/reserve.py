@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import os
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tocsin.data.cells import restore, write_csv
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, resize_all
 from tocsin.data.names import counted, listed, shown
 from tocsin.data.pairing import LEAST_IN_ALL, LEAST_PER_CLASS, row_hashes
-from tocsin.data.writing import write_subset
+from tocsin.data.writing import table_of, write_subset, write_table
 from tocsin.errors import AuditIncomplete, InputError
+from tocsin.report.pictures import png_data_uri
+from tocsin.report.sounds import HINT, Spectrograms, fitting, said, wav_uri
 from tocsin.runtime import Runtime
 
 PAGE = "contact_sheet.html"
 CANDIDATES = "candidates.csv"
 MOST_PAGE_BYTES = 14 * 2**20
+"""Of all pictures together."""
+MOST_SOUND_BYTES = 40 * 2**20
+"""Of all players together: a clip that is vetted must be heard."""
+WHOLE_SPEAKERS = 0.8
+"""Share of the wanted number that whole speakers must reach, else the draw is made without regard to them."""
 _TEMPLATES = Path(__file__).parent / "report" / "templates"
 _KEPT = {"1": True, "true": True, "yes": True, "keep": True, "0": False, "false": False, "no": False, "remove": False, "reject": False}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` wrote."""
+
+    page: Path
+    """``contact_sheet.html``, to vet by eye or ear."""
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Samples as the page shows them, ``data:`` addresses in the samples' order."""
+
+    pictures: list[str]
+    sounds: list[str] | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,13 +66,48 @@ class Accepted:
 
 
 def draw(train: Dataset, n: int, seed: int) -> np.ndarray:
-    """(n,) sorted row indices, the same number from each class as far as the classes are large enough; random within a class."""
+    """(n,) sorted row indices, the same number from each class as far as the classes are large enough; random within a class.
+
+    Where the data name speakers: all clips of some speakers, at most ``n`` and at least four fifths of it, if they can be chosen so that
+    no class has fewer than an audit needs. Then no voice of the reserve is left in the training data.
+    """
     if not 0 < n <= len(train):
         raise InputError(f"n: {n} given; allowed: 1 to {len(train):,}, the number of samples (2,000 are usual)")
     rng = np.random.default_rng(seed)
+    whole = _whole_speakers(train, n, rng)
+    if whole is not None:
+        return whole
     quota = _quotas(train.class_counts, n, rng)
     picked = [rng.permutation(np.flatnonzero(train.labels == k))[:number] for k, number in enumerate(quota.tolist())]
     return np.sort(np.concatenate(picked))
+
+
+def _whole_speakers(train: Dataset, n: int, rng: np.random.Generator) -> np.ndarray | None:
+    """Rows of speakers drawn at random while they fit into ``n``; None where there are too few speakers, or the classes too uneven."""
+    if train.groups is None:
+        return None
+    names, member, sizes = np.unique(train.groups, return_inverse=True, return_counts=True)
+    chosen = np.zeros(len(names), bool)
+    total = 0
+    for k in rng.permutation(np.flatnonzero(names != "")).tolist():
+        if total + sizes[k] <= n:
+            chosen[k] = True
+            total += int(sizes[k])
+    rows = np.flatnonzero(chosen[member.reshape(-1)])
+    counts = np.bincount(train.labels[rows], minlength=len(train.classes))
+    enough = (counts >= np.minimum(train.class_counts // 2, LEAST_PER_CLASS)).all()
+    return rows if total >= WHOLE_SPEAKERS * n and enough else None
+
+
+def shared_speakers(train: Dataset, reserve: np.ndarray) -> list[str]:
+    """A note about speakers that are on both sides of ``reserve`` (N,) bool, if there are any."""
+    if train.groups is None:
+        return []
+    both = np.setdiff1d(np.intersect1d(train.groups[reserve], train.groups[~reserve]), [""])
+    if not len(both):
+        return []
+    why = "could not be kept together, they also speak in the training data"
+    return [f"{counted(len(both), 'speaker')} of the reserve {why}: {listed(both)}; what the audit finds is then a little too sure"]
 
 
 def _quotas(counts: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -64,14 +122,16 @@ def _quotas(counts: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     return quota
 
 
-def prepare(train: Dataset, n: int, out: str | os.PathLike[str], seed: int = 0, runtime: Runtime | None = None) -> Path:
-    """Writes ``contact_sheet.html`` (to vet by eye) and ``candidates.csv`` (``id,label,keep``) to ``out``; returns the page.
+def prepare(train: Dataset, n: int, out: str | os.PathLike[str], seed: int = 0, runtime: Runtime | None = None) -> Prepared:
+    """Writes ``contact_sheet.html`` (to vet by eye, or by ear) and ``candidates.csv`` (``id,label,keep``) to ``out``.
 
     The page is one file without any outside reference. Raises `InputError` if they exist already.
     """
     runtime = runtime or Runtime()
     folder = Path(out)
-    chosen = train[draw(train, n, seed)]
+    drawn = np.zeros(len(train), bool)
+    drawn[draw(train, n, seed)] = True
+    chosen = train[drawn]
     for name in (PAGE, CANDIDATES):
         if (folder / name).exists():
             raise InputError(f"out: {shown(str(folder / name))} exists; nothing is ever overwritten, give another folder")
@@ -83,42 +143,64 @@ def prepare(train: Dataset, n: int, out: str | os.PathLike[str], seed: int = 0, 
         write_csv(folder / CANDIDATES, ("id", "label", "keep"), rows)
     except OSError as why:
         raise AuditIncomplete(f"the contact sheet could not be written to {shown(str(folder))}: {why.strerror or why}") from why
-    return folder / PAGE
+    return Prepared(folder / PAGE, tuple(shared_speakers(train, drawn)))
 
 
 def contact_sheet(chosen: Dataset, runtime: Runtime) -> str:
-    """The page as HTML text: every sample a picture with a box that is ticked; under 15 MB whatever the pictures are."""
+    """The page as HTML text: every sample a picture with a box that is ticked; under 15 MB whatever the pictures are.
+
+    Sounds have players too, up to 40 MiB; of very many clips these hold only the beginnings, and the page says so.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pictures = _thumbnails(chosen.inputs, runtime)
+    sheet = SHEETS[chosen.kind](chosen, runtime)
     groups = []
     for k, name in enumerate(chosen.classes):
         rows = np.flatnonzero(chosen.labels == k).tolist()
         if rows:
-            groups.append({"name": name, "samples": [{"id": str(chosen.ids[row]), "picture": pictures[row]} for row in rows]})
+            samples = [
+                {"id": str(chosen.ids[row]), "picture": sheet.pictures[row], "sound": sheet.sounds and sheet.sounds[row]} for row in rows
+            ]
+            groups.append({"name": name, "samples": samples})
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     # The nonce lets the page's own script run and no other, should a name ever get past the escaping.
     page = environment.get_template("contact_sheet.html.j2")
-    return page.render(groups=groups, total=len(chosen), nonce=secrets.token_hex(16))
+    return page.render(groups=groups, total=len(chosen), hint=sheet.hint, sounding=sheet.sounds is not None, nonce=secrets.token_hex(16))
 
 
-def _thumbnails(inputs: np.ndarray, runtime: Runtime) -> list[str]:
-    """Base64 PNGs of all samples; made smaller together until they fit the page's budget."""
+def _thumbnails(chosen: Dataset, runtime: Runtime) -> Sheet:
+    """PNGs of all samples; made smaller together until they fit the page's budget."""
+    inputs = chosen.inputs
     while True:
         pictures = []
         for row, pixels in enumerate(inputs):
             if row % 256 == 0:
                 runtime.progress("drawing the contact sheet", row / len(inputs))
-            file = io.BytesIO()
-            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
-            pictures.append(base64.b64encode(file.getvalue()).decode())
+            pictures.append(png_data_uri(pixels))
         total = sum(map(len, pictures)) + 300 * len(pictures)
         height, width = inputs.shape[1:3]
         if total <= MOST_PAGE_BYTES or max(height, width) <= 16:
             runtime.progress("drawing the contact sheet", 1.0)
-            return pictures
+            return Sheet(pictures)
         shrink = 0.95 * (MOST_PAGE_BYTES / total) ** 0.5
         inputs = resize_all(np.ascontiguousarray(inputs), Size(max(1, int(height * shrink)), max(1, int(width * shrink))))
+
+
+def _players(chosen: Dataset, runtime: Runtime) -> Sheet:
+    """Spectrograms, and players of as good a sound as fits."""
+    shown, playback, rate = Spectrograms(chosen), fitting(chosen, MOST_SOUND_BYTES), chosen.rate or 0
+    pictures, sounds = [], []
+    for row, clip in enumerate(chosen.inputs):
+        if row % 256 == 0:
+            runtime.progress("drawing the contact sheet", row / len(chosen))
+        pictures.append(shown.picture(clip))
+        sounds.append(wav_uri(clip, rate, playback))
+    runtime.progress("drawing the contact sheet", 1.0)
+    return Sheet(pictures, sounds, HINT + said(playback))
+
+
+SHEETS: Mapping[str, Callable[[Dataset, Runtime], Sheet]] = {"image": _thumbnails, "speech": _players}
+"""Kind of data -> how its samples are shown to be vetted."""
 
 
 def accept(train: Dataset, decisions: str | os.PathLike[str], out: str | os.PathLike[str]) -> Accepted:
@@ -136,7 +218,7 @@ def accept(train: Dataset, decisions: str | os.PathLike[str], out: str | os.Path
     notes = [f"{int(doubled.sum()):,} vetted samples have an exact copy in the training data and stay there"] if doubled.any() else []
     if not keep.any():
         raise InputError(f"decisions: {shown(str(decisions))} leaves no sample for the reserve")
-    notes += _too_small(train[keep])
+    notes += _too_small(train[keep]) + shared_speakers(train, keep)
     if train.root is None:
         reserve = write_subset(train, keep, folder / "reserve.npz")
         return Accepted(reserve, write_subset(train, ~keep, folder / "train.npz"), None, tuple(notes))
@@ -144,9 +226,8 @@ def accept(train: Dataset, decisions: str | os.PathLike[str], out: str | os.Path
     if os.path.lexists(manifest):
         raise InputError(f"out: {shown(str(manifest))} exists; nothing is ever overwritten, give another folder")
     reserve = write_subset(train, keep, folder / "reserve")
-    rest = train[~keep]
     try:
-        write_csv(manifest, ("path", "label"), [(str(i), rest.classes[k]) for i, k in zip(rest.ids, rest.labels.tolist(), strict=True)])
+        write_table(manifest, table_of(train[~keep], "path"))
     except OSError as why:
         raise AuditIncomplete(f"{shown(str(manifest))} could not be written: {why.strerror or why}") from why
     return Accepted(reserve, manifest, train.root, tuple(notes))

@@ -19,8 +19,8 @@ def _entries(runtime: Runtime) -> list[Path]:
 
 def test_second_time_nothing_is_decoded(two_classes: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(two_classes, runtime=runtime)
-    monkeypatch.setattr("tocsin.data.decoding.decode", lambda *_: pytest.fail("decoded again"))
-    monkeypatch.setattr("tocsin.data.decoding.probe", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr("tocsin.data.images._decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("tocsin.data.images.Pictures.probe", lambda *_: pytest.fail("probed again"))
     second = load(two_classes, runtime=runtime)
     assert second.fingerprint == first.fingerprint
     assert not second.inputs.flags.writeable
@@ -41,8 +41,8 @@ def test_a_file_rewritten_with_its_old_size_and_time_is_seen(tmp_path: Path, put
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
-        ("pixels.bin", lambda raw: raw[:-1]),
-        ("pixels.bin", lambda raw: bytes([raw[0] ^ 1]) + raw[1:]),
+        ("rows.bin", lambda raw: raw[:-1]),
+        ("rows.bin", lambda raw: bytes([raw[0] ^ 1]) + raw[1:]),
         ("index.json", lambda raw: raw[:-10]),
         ("index.json", lambda raw: raw.replace(b'"shape": [6', b'"shape": [9')),
         ("index.json", lambda raw: b"[]"),

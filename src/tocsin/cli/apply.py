@@ -18,6 +18,7 @@ def command(
         Path, typer.Argument(metavar="DECISIONS", help="decisions.csv from the report's page, findings.csv or findings.json.")
     ],
     out: Annotated[Path, typer.Option(help="kept.csv for a list of what stays; any other name for a clean copy.")],
+    kind: options.Kind = "auto",
     root: options.Root = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -28,7 +29,7 @@ def command(
 
     refuse_inside(out, data)
     with progress(quiet) as sink:
-        dataset = load(data, root=root, runtime=Runtime(progress=sink))
+        dataset = load(data, root=root, kind=kind, runtime=Runtime(progress=sink))
         keep = apply(dataset, decisions)
         put = write_manifest if out.suffix.lower() == ".csv" else write_subset
         place = put(dataset, keep, out)

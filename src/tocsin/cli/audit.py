@@ -51,6 +51,9 @@ def command(
         bool, typer.Option("--canaries/--no-canaries", help="Plant test samples in the working copy to measure what would be found.")
     ] = True,
     size: options.Size = None,
+    kind: options.Kind = "auto",
+    rate: options.Rate = None,
+    seconds: options.Seconds = None,
     root: options.Root = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the finished rounds of a run that was stopped.")] = True,
     json: options.Json = False,
@@ -69,12 +72,12 @@ def command(
 
     with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
-        train = load(data, root=root, size=size, runtime=runtime)
+        train = load(data, root=root, kind=kind, size=size, rate=rate, seconds=seconds, runtime=runtime)
         # The data's own size, so that a reserve of mixed sizes is resized once and exact copies of training samples still match.
-        shape = train.inputs.shape[1:3] if train.resized and size is None else size
+        shape = train.inputs.shape[1:3] if train.kind == "image" and train.resized and size is None else size
         report = audit(
             train,
-            load(reserve, size=shape, runtime=runtime),
+            load(reserve, size=shape, **options.form_of(train), runtime=runtime),
             preset=preset,
             detector=detectors,
             params=options.pairs(settings),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tocsin.errors import InputError
 
+if TYPE_CHECKING:
+    from tocsin.data.dataset import Dataset
+
 Data = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="A folder of class folders, a folder with metadata.csv, an .npz, a csv or parquet manifest, or CIFAR batches."
+        metavar="DATA",
+        help="Pictures or sounds: a folder of class folders or with metadata.csv, an .npz, a csv or parquet manifest, CIFAR batches.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Everything random derives from it: same seed, same machine, same answer.")]
@@ -21,6 +25,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Size = Annotated[
     int | None, typer.Option(help="Side in pixels at which pictures are worked on; by default chosen from the data.", show_default=False)
+]
+Kind = Annotated[str, typer.Option(help="image, speech, or auto: by the files' content.")]
+Rate = Annotated[
+    int | None, typer.Option(help="Sounds: samples a second to work at; by default the data's most common rate.", show_default=False)
+]
+Seconds = Annotated[
+    float | None, typer.Option(help="Sounds: length of a clip; by default that of most clips, at most 5 s.", show_default=False)
 ]
 Root = Annotated[Path | None, typer.Option(help="For a manifest: the folder its paths start from; by default its own.", show_default=False)]
 Settings = Annotated[
@@ -42,6 +53,13 @@ def pairs(given: list[str] | None) -> dict[str, str]:
     if twice:
         raise InputError(f"--set: {', '.join(twice)} given more than once; which value is meant?")
     return {key.strip(): value.strip() for key, _, value in split}
+
+
+def form_of(train: Dataset) -> dict[str, Any]:
+    """The options of `load` that bring further data, a reserve or a test set, to the rate and length of ``train``'s clips."""
+    if train.rate is None:
+        return {"kind": train.kind}
+    return {"kind": train.kind, "rate": train.rate, "seconds": train.inputs.shape[1] / train.rate}
 
 
 def class_index(word: str, classes: tuple[str, ...]) -> int:

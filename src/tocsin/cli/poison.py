@@ -23,6 +23,9 @@ def command(
     device: options.Device = "auto",
     seed: options.Seed = 0,
     size: options.Size = None,
+    kind: options.Kind = "auto",
+    sound_rate: options.Rate = None,
+    seconds: options.Seconds = None,
     root: options.Root = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -36,7 +39,7 @@ def command(
     recipe = build(attack, **given)
     with progress(quiet) as sink:
         runtime = Runtime(device=device, progress=sink)
-        dataset = load(data, root=root, size=size, runtime=runtime)
+        dataset = load(data, root=root, kind=kind, size=size, rate=sound_rate, seconds=seconds, runtime=runtime)
         if target is not None:
             recipe = replace(recipe, target=options.class_index(target, dataset.classes))  # type: ignore[type-var]
         poisoned = poison(dataset, recipe, seed, runtime)

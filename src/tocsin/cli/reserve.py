@@ -25,6 +25,7 @@ def command(
         Path | None, typer.Option(help="The decisions.csv from the page: write the reserve of what you kept.", show_default=False)
     ] = None,
     seed: options.Seed = 0,
+    kind: options.Kind = "auto",
     root: options.Root = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -35,7 +36,7 @@ def command(
     refuse_inside(out, data)
     with progress(quiet) as sink:
         runtime = Runtime(progress=sink)
-        dataset = load(data, root=root, runtime=runtime)
+        dataset = load(data, root=root, kind=kind, runtime=runtime)
         said = _prepared(dataset, count, out, seed, runtime, data) if decisions is None else _accepted(dataset, decisions, out)
     if not quiet:
         for line in said:
@@ -45,10 +46,11 @@ def command(
 def _prepared(dataset: Dataset, count: int, out: Path, seed: int, runtime: Runtime, data: Path) -> list[str]:
     from tocsin.reserve import prepare
 
-    page = prepare(dataset, count, out, seed, runtime)
+    done = prepare(dataset, count, out, seed, runtime)
     return [
-        f"Open {page} and untick what is not clean or wrongly filed; it gives you the decisions as a CSV file. Then:",
+        f"Open {done.page} and untick what is not clean or wrongly filed; it gives you the decisions as a CSV file. Then:",
         f"tocsin reserve {quote(str(data))} --decisions decisions.csv --out {quote(str(out / 'accepted'))}",
+        *(f"Note: {note}" for note in done.notes),
     ]
 
 

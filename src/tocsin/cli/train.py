@@ -29,6 +29,9 @@ def command(
     device: options.Device = "auto",
     seed: options.Seed = 0,
     size: options.Size = None,
+    kind: options.Kind = "auto",
+    rate: options.Rate = None,
+    seconds: options.Seconds = None,
     root: options.Root = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -49,8 +52,8 @@ def command(
     with progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, progress=sink)
         measured = measured and measured.on(runtime)
-        train = load(data, root=root, size=size, runtime=runtime)
-        clean = load(test, size=size, runtime=runtime)
+        train = load(data, root=root, kind=kind, size=size, rate=rate, seconds=seconds, runtime=runtime)
+        clean = load(test, size=size, **options.form_of(train), runtime=runtime)
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
         network = network or kind_of(train).network
         usual = usual_settings(network)

@@ -1,4 +1,4 @@
-"""Arrays as people keep them (any dtype, channels first or last) to uint8 (N, H, W, C)."""
+"""Arrays as people keep them (any dtype, channels first or last) to uint8 (N, H, W, C), or to int16 clips (N, T)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, choose_size, resize_all
 from tocsin.data.labels import assemble, encode
+from tocsin.data.sounds import Clips, of_array
 from tocsin.errors import InputError
 
 _ROWS = 4096
@@ -29,10 +30,7 @@ def to_dataset(
 ) -> Dataset:
     """A data set from one array of pictures and its labels: what every array-like source ends in."""
     images, said = to_images(pixels)
-    raw = labels if isinstance(labels, list) else np.asarray(labels)
-    if len(raw) != len(images):
-        raise InputError(f"labels: {len(raw):,} labels for {len(images):,} samples; one a sample is needed")
-    numbers, names = encode(raw, classes)
+    numbers, names = _encoded(labels, len(images), classes)
     chosen, about_size = choose_size(np.array([images.shape[1:3]]), size) if len(images) else (Size(1, 1), [])
     about_size = [note.replace("1 of 1 pictures", f"all {len(images):,} pictures") for note in about_size]
     rows = np.arange(len(images)).astype(str) if ids is None else ids
@@ -46,6 +44,34 @@ def to_dataset(
         notes=[*notes, *said, *about_size],
         resized=bool(about_size),
     )
+
+
+def clips_dataset(
+    values: np.ndarray,
+    labels: Any,
+    classes: Sequence[str] | None,
+    rate: int,
+    wanted: Clips,
+    *,
+    layout: str = "arrays",
+    source: Path | None = None,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """The same for one array of clips (N, T) at ``rate`` samples a second."""
+    clips, rate, said = of_array(values, rate, wanted)
+    numbers, names = _encoded(labels, len(clips), classes)
+    rows = np.arange(len(clips)).astype(str)
+    resized = clips.shape != values.shape
+    return assemble(
+        clips, numbers, names, rows, layout=layout, source=source, notes=[*notes, *said], resized=resized, kind="speech", rate=rate
+    )
+
+
+def _encoded(labels: Any, count: int, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    raw = labels if isinstance(labels, list) else np.asarray(labels)
+    if len(raw) != count:
+        raise InputError(f"labels: {len(raw):,} labels for {count:,} samples; one a sample is needed")
+    return encode(raw, classes)
 
 
 def to_images(pixels: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -71,7 +97,7 @@ def _channels_last(pixels: np.ndarray) -> tuple[np.ndarray, list[str]]:
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     elif pixels.ndim != 4 or not {1, 3, 4} & {shape[1], shape[3]}:
-        hint = "; flattened pictures must be reshaped first, as in x.reshape(-1, 28, 28)" if pixels.ndim == 2 else ""
+        hint = "; flattened pictures must be reshaped first, as in x.reshape(-1, 28, 28); clips need their rate" if pixels.ndim == 2 else ""
         raise InputError(f"inputs: shape {shape} is no stack of pictures; allowed: N,H,W or N,H,W,C or N,C,H,W with C 1 or 3{hint}")
     elif shape[3] not in (1, 3) and (shape[1] in (1, 3) or shape[3] != 4):
         pixels = pixels.transpose(0, 2, 3, 1)

@@ -1,6 +1,6 @@
-"""Decoded pixels on disk, memory-mapped: one folder an entry, written whole or not at all.
+"""Decoded samples on disk, memory-mapped: one folder an entry, written whole or not at all.
 
-An entry is ``pixels.bin`` (raw uint8) and ``index.json`` (shape, checksum, what the reader wants to remember).
+An entry is ``rows.bin`` (raw numbers) and ``index.json`` (shape, type, checksum, what the reader wants to remember).
 It is built in a temporary sibling and renamed, so a half-written one is never seen; a damaged one fails its checksum.
 """
 
@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
+_TYPES = ("uint8", "int16")
 _BLOCK = 2**20
 _BLOCKS = 256
 _STALE_SECONDS = 24 * 3600
@@ -34,7 +35,7 @@ class Sink(Protocol):
     def write(self, rows: np.ndarray) -> None: ...
 
     def finish(self, index: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
-        """All rows as one array (N, H, W, C)."""
+        """All rows as one array (N, ...) of the type ``index["dtype"]``."""
         ...
 
     def close(self) -> None:
@@ -53,7 +54,7 @@ class MemorySink:
 
     def finish(self, index: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
         parts, self._parts = self._parts, []
-        return np.concatenate(parts) if parts else np.empty(shape, np.uint8)
+        return np.concatenate(parts) if parts else np.empty(shape, index["dtype"])
 
     def close(self) -> None:
         self._parts = []
@@ -69,18 +70,18 @@ class FileSink:
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(folder.parent)
         if shutil.disk_usage(folder.parent).free < expected_bytes + 2**24:
-            raise OSError(28, "not enough space for the decoded pictures", str(folder.parent))
+            raise OSError(28, "not enough space for the decoded samples", str(folder.parent))
         self._folder = folder
         self._work = Path(tempfile.mkdtemp(prefix=folder.name + ".", suffix=".tmp", dir=folder.parent))
-        self._file = open(self._work / "pixels.bin", "wb")  # noqa: SIM115 (closed by finish or close)
+        self._file = open(self._work / "rows.bin", "wb")  # noqa: SIM115 (closed by finish or close)
 
     def write(self, rows: np.ndarray) -> None:
         self._file.write(np.ascontiguousarray(rows).data)
 
     def finish(self, index: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
         self._file.close()
-        pixels = self._work / "pixels.bin"
-        full = {**index, "format": FORMAT, "shape": list(shape), "checksum": _checksum(pixels)}
+        rows = self._work / "rows.bin"
+        full = {**index, "format": FORMAT, "shape": list(shape), "checksum": _checksum(rows)}
         text = json.dumps(full)
         (self._work / "index.json").write_text(json.dumps({"index": full, "digest": _digest(text)}))
         try:
@@ -101,7 +102,7 @@ class FileSink:
 
 
 def read(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """The entry as (read-only memory-mapped pixels, index), None if there is none. Raises `Broken`."""
+    """The entry as (read-only memory-mapped rows, index), None if there is none. Raises `Broken`."""
     if not folder.is_dir():
         return None
     try:
@@ -110,12 +111,15 @@ def read(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
         if outer["digest"] != _digest(json.dumps(index)) or index["format"] != FORMAT:
             raise Broken("index")
         shape = tuple(int(side) for side in index["shape"])
-        pixels = folder / "pixels.bin"
-        if pixels.stat().st_size != int(np.prod(shape, dtype=np.int64)) or _checksum(pixels) != index["checksum"]:
-            raise Broken("pixels")
+        rows, dtype = folder / "rows.bin", index["dtype"]
+        if dtype not in _TYPES:
+            raise Broken("type")
+        expected = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+        if rows.stat().st_size != expected or _checksum(rows) != index["checksum"]:
+            raise Broken("rows")
         if 0 in shape:
-            return np.empty(shape, np.uint8), index
-        return np.asarray(np.memmap(pixels, np.uint8, "r", shape=shape)), index
+            return np.empty(shape, dtype), index
+        return np.asarray(np.memmap(rows, dtype, "r", shape=shape)), index
     except (OSError, ValueError, KeyError, TypeError) as why:
         raise Broken(str(why)) from why
 

@@ -36,12 +36,16 @@ class Dataset:
     resized: bool = False
     """Some samples do not have the size they have in the source (`data.write` then cannot mix copied files with changed ones)."""
     rate: int | None = None
-    """Samples a second, where inputs are sounds: int16 (N, T)."""
+    """Samples a second, where inputs are sounds: int16 (N, T), silent (zero) from where a clip ends."""
+    groups: np.ndarray | None = None
+    """(N,) str: who or what each sample comes from, such as the speaker, where the data say so (empty text: not known)."""
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
         if self.labels.shape != (n,) or self.ids.shape != (n,):
             raise InputError(f"labels and ids must have one entry a sample: {n} inputs, {self.labels.shape} labels, {self.ids.shape} ids")
+        if self.groups is not None and self.groups.shape != (n,):
+            raise InputError(f"groups: one entry a sample is needed, got {self.groups.shape} for {n} samples")
         if n and not (int(self.labels.min()) >= 0 and int(self.labels.max()) < len(self.classes)):
             raise InputError(f"labels must lie in 0..{len(self.classes) - 1}; got {self.labels.min()}..{self.labels.max()}")
 
@@ -67,7 +71,8 @@ class Dataset:
         """Rows by boolean mask (N,), integer array or slice."""
         if isinstance(which, np.ndarray) and which.dtype == bool and len(which) != len(self):
             raise InputError(f"mask: {len(which)} entries for {len(self)} samples")
-        return replace(self, inputs=self.inputs[which], labels=self.labels[which], ids=self.ids[which])
+        groups = None if self.groups is None else self.groups[which]
+        return replace(self, inputs=self.inputs[which], labels=self.labels[which], ids=self.ids[which], groups=groups)
 
     @property
     def class_counts(self) -> np.ndarray:
@@ -90,9 +95,18 @@ def concatenate(first: Dataset, second: Dataset) -> Dataset:
     """Both data sets' rows, the first's names and classes; the second's ids get a prefix so that ids stay unique."""
     if first.classes != second.classes or first.inputs.shape[1:] != second.inputs.shape[1:]:
         raise InputError("cannot join data sets of different classes or sample shapes")
+    if (first.rate, first.kind) != (second.rate, second.kind):
+        raise InputError("cannot join data sets of different kinds or rates")
     return replace(
         first,
         inputs=np.concatenate([first.inputs, second.inputs]),
         labels=np.concatenate([first.labels, second.labels]),
         ids=np.concatenate([first.ids, np.char.add("+/", second.ids.astype(str))]),
+        groups=_joined_groups(first, second),
     )
+
+
+def _joined_groups(first: Dataset, second: Dataset) -> np.ndarray | None:
+    if first.groups is None and second.groups is None:
+        return None
+    return np.concatenate([np.full(len(data), "") if data.groups is None else data.groups for data in (first, second)])

@@ -1,4 +1,4 @@
-"""Class folders: ``root/<class>/.../<picture>``."""
+"""Class folders: ``root/<class>/.../<sample>``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.data.decoding import decode_files
-from tocsin.data.images import is_picture_name
 from tocsin.data.labels import assemble, encode
 from tocsin.data.listing import Entry, Skips, is_hidden, walk
+from tocsin.data.media import MEDIA, is_sample_name, kind_of_files, medium_of
 from tocsin.data.names import counted, id_of, in_order, listed
 from tocsin.data.request import Request
 from tocsin.errors import InputError
@@ -22,27 +22,38 @@ _DATA_SUFFIXES = (".npz", ".csv", ".tsv", ".parquet")
 
 
 def read(request: Request) -> Dataset:
-    """The class is the first folder of a picture's path; ids are paths relative to the root."""
+    """The class is the first folder of a sample's path; ids are paths relative to the root."""
     root = request.path.resolve()
     skips = Skips()
     everything = walk(root, skips)
     files = [entry for entry in everything if "/" in entry.id]
     beside = [entry for entry in everything if "/" not in entry.id]
     folders = _class_folders(root)
-    _check_layout(request.path, folders, files, beside, skips)
-    decoded = decode_files(files, request.size, request.runtime)
+    _check_layout(request, folders, files, beside, skips)
+    medium = medium_of(files, request)
+    decoded = decode_files(files, medium, request.runtime)
     ids = [files[at].id for at in decoded.kept.tolist()]
     labels, classes = encode([name.split("/", 1)[0] for name in ids], request.classes, missing=frozenset())
     empty = [name for name in folders if name not in set(classes)]
     notes = [*skips.notes(), *decoded.notes]
     if empty:
-        notes.append(f"{counted(len(empty), 'class folder')} without a readable picture left out: {listed(empty)}")
-    if pictures := [entry.id for entry in beside if is_picture_name(entry.id)]:
-        notes.append(f"{counted(len(pictures), 'picture')} beside the class folders ignored, no class is known: {listed(pictures)}")
-    if others := len(beside) - len(pictures):
+        notes.append(f"{counted(len(empty), 'class folder')} without a readable {medium.noun} left out: {listed(empty)}")
+    if samples := [entry.id for entry in beside if medium.named(entry.id)]:
+        notes.append(f"{counted(len(samples), medium.noun)} beside the class folders ignored, no class is known: {listed(samples)}")
+    if others := len(beside) - len(samples):
         notes.append(f"{counted(others, 'file')} beside the class folders ignored")
     return assemble(
-        decoded.inputs, labels, classes, np.array(ids), layout="folder", source=root, root=root, notes=notes, resized=decoded.resized
+        decoded.inputs,
+        labels,
+        classes,
+        np.array(ids),
+        layout="folder",
+        source=root,
+        root=root,
+        notes=notes,
+        resized=decoded.resized,
+        kind=decoded.kind,
+        rate=decoded.rate,
     )
 
 
@@ -52,20 +63,20 @@ def _class_folders(root: Path) -> list[str]:
     return list(in_order(id_of(name) for name in names))
 
 
-def _check_layout(path: Path, folders: list[str], files: Sequence[Entry], beside: Sequence[Entry], skips: Skips) -> None:
-    """The usual wrong folder, told before any picture is decoded."""
+def _check_layout(request: Request, folders: list[str], files: Sequence[Entry], beside: Sequence[Entry], skips: Skips) -> None:
+    """The usual wrong folder, told before anything is decoded."""
+    path = request.path
     if not files:
-        pictures = [entry.id for entry in beside if is_picture_name(entry.id)]
+        noun = MEDIA[kind_of_files(beside, request.kind)].noun
+        samples = [entry.id for entry in beside if is_sample_name(entry.id)]
         tables = [entry.id for entry in beside if entry.id.lower().endswith(_DATA_SUFFIXES)]
         hint = ""
-        if pictures:
-            hint = (
-                f"; {counted(len(pictures), 'picture')} lie directly in it: put each in a folder named after its class, or add metadata.csv"
-            )
+        if samples:
+            hint = f"; {counted(len(samples), noun)} lie directly in it: put each in a folder named after its class, or add metadata.csv"
         elif tables:
             hint = f"; did you mean {path / tables[0]}?"
         left_out = f" ({'; '.join(skips.notes())})" if skips.notes() else ""
-        raise InputError(f"{path}: no class folder with pictures in it{hint}{left_out}")
+        raise InputError(f"{path}: no class folder with {noun}s in it{hint}{left_out}")
     if len(folders) > 1 and _SPLITS.issuperset(name.lower() for name in folders):
         raise InputError(f"{path}: its folders {listed(folders)} look like splits, not classes; did you mean {path / folders[-1]}?")
     if len(folders) == 1:

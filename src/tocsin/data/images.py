@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tocsin.data.medium import MOST_BYTES, Medium, Plan, Row, refuse
 from tocsin.errors import InputError
+
+if TYPE_CHECKING:
+    from tocsin.data.request import Request
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 SUFFIXES = frozenset(
@@ -17,10 +25,10 @@ SUFFIXES = frozenset(
 )
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 30_000
-MOST_BYTES = 256 * 2**20
 CAP = 64
 """Default bound of a side, for memory and time: triggers that a network learns survive a reduction to 64 pixels."""
 SMALLEST_COMMON = 16
+_LARGE_PIXELS = 8_000_000
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
 
@@ -34,20 +42,14 @@ class Size(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """What a file's header says, or why the file cannot be used."""
+    """What a file's header says."""
 
-    size: Size = Size(0, 0)
-    grey: bool = False
-    problem: str = ""
-    """Empty, ``other`` (not a picture), ``broken``, ``large``."""
+    size: Size
+    grey: bool
 
 
 def workers() -> int:
     return min(8, os.cpu_count() or 1)
-
-
-def is_picture_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def parse_size(size: object) -> Size | None:
@@ -94,32 +96,78 @@ def _is_grey(picture: Image.Image) -> bool:
     return picture.mode in _GREY_MODES or picture.mode.startswith("I;16")
 
 
-def probe(path: str, file_bytes: int) -> Probe:
-    """Size and colour by the header alone; nothing is decoded yet."""
-    if file_bytes > MOST_BYTES:
-        return Probe(problem="large" if is_picture_name(path) else "other")
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            _check_bounds(picture)
-            return Probe(Size(picture.height, picture.width), _is_grey(picture))
-    except Image.DecompressionBombError:
-        return Probe(problem="large")
-    except UnidentifiedImageError:
-        return Probe(problem="broken" if is_picture_name(path) else "other")
-    except Exception:  # a hostile file may raise anything at all inside a decoder; the file is named to the person
-        return Probe(problem="broken")
+@dataclass(frozen=True)
+class Pictures(Medium[Probe]):
+    """Picture files become uint8 (H, W, C) of one size, C 1 if all hold only grey, else 3."""
+
+    noun = "picture"
+    form = "PNG"
+    suffixes = SUFFIXES
+    magic = (
+        (0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"BM"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"),
+        *((0, b"P%d" % number) for number in range(1, 7)),
+    )  # fmt: skip
+    words = {  # noqa: RUF012 (a Mapping to the type checker)
+        "broken": "could not be decoded and left out",
+        "large": f"larger than {MOST_PIXELS // 10**6} megapixels, {LONGEST_SIDE:,} a side or {MOST_BYTES >> 20} MiB, left out",
+    }
+
+    size: Size | None = None
+    cap: int = CAP
+
+    @classmethod
+    def of(cls, request: Request) -> Pictures:
+        refuse({"rate": request.rate, "seconds": request.seconds}, cls.noun)
+        return cls(request.size)
+
+    def ready(self) -> None:
+        Image.init()
+
+    def probe(self, path: str, file_bytes: int) -> Probe | str:
+        """Size and colour by the header alone; nothing is decoded yet."""
+        if file_bytes > MOST_BYTES:
+            return "large" if self.named(path) else "other"
+        try:
+            with Image.open(path, formats=FORMATS) as picture:
+                _check_bounds(picture)
+                return Probe(Size(picture.height, picture.width), _is_grey(picture))
+        except Image.DecompressionBombError:
+            return "large"
+        except UnidentifiedImageError:
+            return "broken" if self.named(path) else "other"
+        except Exception:  # a hostile file may raise anything at all inside a decoder; the file is named to the person
+            return "broken"
+
+    def plan(self, headers: Sequence[Probe]) -> Plan:
+        sizes = np.array([header.size for header in headers])
+        size, notes = choose_size(sizes, self.size, self.cap)
+        channels = 1 if all(header.grey for header in headers) else 3
+        work = partial(_decode, size=size, channels=channels)
+        return Plan((*size, channels), "uint8", work, sizes.prod(axis=1) > _LARGE_PIXELS, tuple(notes), bool(notes))
+
+    def view(self, rows: np.ndarray, remarks: frozenset[str]) -> np.ndarray:
+        return rows if "coloured" in remarks else rows[..., :1]  # colour files that hold only grey: a view of one channel
+
+    @classmethod
+    def suffix(cls, old: str) -> str:
+        return ".png"
+
+    @classmethod
+    def save(cls, target: Path, sample: np.ndarray, rate: int | None, old: Path | None) -> None:
+        Image.fromarray(sample[..., 0] if sample.shape[2] == 1 else sample).save(target, "PNG", compress_level=4)
 
 
-def decode(path: str, size: Size, channels: int) -> np.ndarray | None:
-    """The picture as uint8 (H, W, C), or None if it cannot be decoded."""
+def _decode(path: str, size: Size, channels: int) -> Row:
+    """The picture as uint8 (H, W, C), remarked as coloured if it holds more than grey."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
             _check_bounds(picture)
             if picture.format == "JPEG":  # lets libjpeg skip detail that the resize would throw away
                 picture.draft(picture.mode, (2 * size.width, 2 * size.height))
-            return of_picture(picture, size, channels)
+            row = of_picture(picture, size, channels)
     except Exception:  # as in probe
-        return None
+        return None, ("broken",)
+    return row, () if channels == 1 or (row == row[..., :1]).all() else ("coloured",)
 
 
 def of_picture(picture: Image.Image, size: Size | None = None, channels: int | None = None) -> np.ndarray:

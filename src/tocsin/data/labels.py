@@ -107,6 +107,9 @@ def assemble(
     root: Path | None = None,
     notes: Sequence[str] = (),
     resized: bool = False,
+    kind: str = "image",
+    rate: int | None = None,
+    groups: np.ndarray | None = None,
 ) -> Dataset:
     """The data set, checked as every reader must: not empty, at least two classes; small classes become a note."""
     where = f"{source}: " if source is not None else ""
@@ -118,4 +121,4 @@ def assemble(
         raise InputError(f"{where}all {len(labels):,} samples belong to one class ({listed([only])}); at least two classes are needed")
     few = [f"{name} ({count})" for name, count in zip(classes, counts.tolist(), strict=True) if count < 2]
     said = [*notes, f"too few samples (under 2) in class {listed(few)}"] if few else list(notes)
-    return Dataset(inputs, labels, classes, ids, "image", source, root, layout, tuple(said), resized)
+    return Dataset(inputs, labels, classes, ids, kind, source, root, layout, tuple(said), resized, rate, groups)

@@ -11,12 +11,14 @@ from typing import Any
 from tocsin.data import cifar, folder, npz, objects, tables
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import parse_size
+from tocsin.data.media import AUTO, MEDIA
 from tocsin.data.names import listed, shown
 from tocsin.data.request import Request
+from tocsin.data.sounds import check_wishes
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
-_KINDS = ("image",)
+_KINDS = (AUTO, *MEDIA)
 _HEAD = 512
 
 
@@ -28,6 +30,7 @@ def _is_text(path: Path, head: bytes) -> bool:
 _FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Request], Dataset]], ...] = (
     (lambda path: (path / tables.METADATA).is_file(), tables.read_metadata),
     (lambda path: bool(cifar.batches_in(path)), cifar.read_folder),
+    (lambda path: tables.split_of(path) is not None, tables.read_split),
     (lambda path: True, folder.read),
 )
 _FILES: tuple[tuple[Callable[[Path, bytes], bool], Callable[[Request], Dataset]], ...] = (
@@ -47,18 +50,23 @@ def load(
     labels: Any = None,
     *,
     classes: Sequence[str] | None = None,
-    kind: str = "image",
+    kind: str = AUTO,
     size: int | tuple[int, int] | None = None,
+    rate: int | None = None,
+    seconds: float | None = None,
     root: str | os.PathLike[str] | None = None,
     runtime: Runtime | None = None,
 ) -> Dataset:
     """A data set from a path, an array pair, or a map-style object. What was skipped or changed is in its ``notes``.
 
     ``data``: a path (class folders, a folder with ``metadata.csv``, ``.npz``, a CSV or parquet table of ``path,label``, CIFAR
-    python batches), pictures as an array together with ``labels``, or an object with ``len`` and ``[]`` that gives
-    (picture, label). ``classes``: the names, in order, where the data has numbers or to fix the order. ``size``: pixels, a side
-    or (height, width); default: as they are if all are alike and within 64 pixels, else reduced to a common size (see docs).
-    ``root``: the folder a table's paths start from; default its own. ``runtime``: cache folder and progress.
+    python batches), pictures or clips as an array together with ``labels``, or an object with ``len`` and ``[]`` that gives
+    (picture, label). ``kind``: ``image``, ``speech``, or ``auto``, by content. ``classes``: the names, in order, where the data has
+    numbers or to fix the order. ``size``: pixels, a side or (height, width); default: as they are if all are alike and within 64
+    pixels, else reduced to a common size (see docs). For sounds, ``rate``: samples a second (of files by default the most common
+    one; of an array that of its clips, which nothing else says); ``seconds``: length of a clip, shorter ones end in silence
+    (default: that of most of them, at most 5 s). ``root``: the folder a table's paths start from; default its own. ``runtime``:
+    cache folder and progress.
     Raises `InputError` with everything that is wrong.
     """
     if kind not in _KINDS:
@@ -66,6 +74,7 @@ def load(
     if isinstance(classes, str):
         raise InputError(f"classes: a list of names is needed, got the text {shown(classes)!r}")
     runtime = runtime or Runtime()
+    rate, seconds = check_wishes(rate, seconds)
     wanted, names = parse_size(size), None if classes is None else tuple(str(name) for name in classes)
     if isinstance(data, Dataset):
         return data
@@ -75,7 +84,11 @@ def load(
         top = None if root is None else Path(root)
         if top is not None and not top.is_dir():
             raise InputError(f"root: {shown(str(top))} is no folder; give the one that the table's paths start from")
-        return _read_path(Request(Path(data), names, wanted, runtime, top))
+        return _read_path(Request(Path(data), names, wanted, runtime, top, kind, rate, seconds))
+    if kind == "speech" or (kind == AUTO and rate is not None):
+        if labels is None or rate is None:
+            raise InputError("data: of sounds in memory, an array of clips N,T, labels and rate= are needed")
+        return objects.read_clips(data, labels, names, rate, seconds)
     if labels is not None:
         return objects.read_arrays(data, labels, names, wanted)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not hasattr(data, "dtype"):
@@ -88,7 +101,7 @@ def _read_path(request: Request) -> Dataset:
     path = request.path
     try:
         if path.is_dir():
-            return next(reader for recognise, reader in _FOLDERS if recognise(path))(request)
+            return _of_kind(request, next(reader for recognise, reader in _FOLDERS if recognise(path))(request))
         if not path.is_file():
             raise InputError(_missing(path))
         with open(path, "rb") as file:
@@ -97,11 +110,18 @@ def _read_path(request: Request) -> Dataset:
         if reader is None:
             hint = "; an .npy holds no labels: use load(x, y) or an .npz" if head.startswith(b"\x93NUMPY") else ""
             raise InputError(f"{shown(str(path))}: not a kind of data known here; allowed: {_ALLOWED}{hint}")
-        return reader(request)
+        return _of_kind(request, reader(request))
     except (OSError, ValueError) as why:
         if isinstance(why, InputError):
             raise
         raise InputError(f"{shown(str(path))}: cannot be read ({why})") from why
+
+
+def _of_kind(request: Request, data: Dataset) -> Dataset:
+    """``data``, if it is of the kind that was asked for: some layouts hold only pictures."""
+    if request.kind not in (AUTO, data.kind):
+        raise InputError(f"kind: {request.kind} given, but {shown(str(request.path))} holds samples of the kind {data.kind}")
+    return data
 
 
 def _missing(path: Path) -> str:

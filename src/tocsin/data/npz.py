@@ -1,4 +1,4 @@
-"""``.npz`` archives: pictures, labels and perhaps class names, never a Python object."""
+"""``.npz`` archives: pictures or clips, labels and perhaps class names, never a Python object."""
 
 from __future__ import annotations
 
@@ -11,36 +11,51 @@ from typing import IO
 
 import numpy as np
 
-from tocsin.data.arrays import to_dataset
+from tocsin.data.arrays import clips_dataset, to_dataset
 from tocsin.data.dataset import Dataset
+from tocsin.data.images import Pictures
 from tocsin.data.names import listed
 from tocsin.data.request import Request
+from tocsin.data.sounds import HIGHEST_RATE, LOWEST_RATE, Clips
 from tocsin.errors import InputError
 
 INPUT_KEYS = ("x", "inputs", "images", "data", "features", "x_train", "train_images")
 LABEL_KEYS = ("y", "labels", "label", "targets", "target", "y_train", "train_labels")
 CLASS_KEYS = ("classes", "class_names", "label_names")
+RATE_KEYS = ("rate", "sample_rate", "sampling_rate", "sr")
 MOST_BYTES = 64 * 2**30
 
 
 def read(request: Request) -> Dataset:
-    """Inputs and labels by the usual names (see the tables above), ids are row numbers."""
+    """Inputs and labels by the usual names (see the tables above), ids are row numbers. With a rate, inputs N,T are clips."""
     path = request.path.resolve()
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name[:-4]: name for name in archive.namelist() if name.endswith(".npy")}
             if not members:
                 raise InputError(f"{request.path}: a zip archive without arrays; if it holds pictures, unpack it and give the folder")
-            at_x, at_y = (_pick(members, keys, request.path, what) for keys, what in ((INPUT_KEYS, "inputs"), (LABEL_KEYS, "labels")))
-            at_classes = next((name for name in members if name.lower() in CLASS_KEYS), None)
-            pixels, labels = read_member(archive, members[at_x]), read_member(archive, members[at_y])
+            at_x, at_y = (pick(members, keys, request.path, what) for keys, what in ((INPUT_KEYS, "inputs"), (LABEL_KEYS, "labels")))
+            at_classes, at_rate = (next((name for name in members if name.lower() in keys), None) for keys in (CLASS_KEYS, RATE_KEYS))
+            values, labels = read_member(archive, members[at_x]), read_member(archive, members[at_y])
+            rate = None if at_rate is None else _rate(read_member(archive, members[at_rate]), request.path)
             names = None if at_classes is None else [str(name) for name in read_member(archive, members[at_classes]).reshape(-1)]
     except (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError) as why:
         raise InputError(f"{request.path}: the archive is damaged or cannot be read ({why})") from why
-    unread = [name for name in members if name not in (at_x, at_y, at_classes)]
+    unread = [name for name in members if name not in (at_x, at_y, at_classes, at_rate)]
     notes = [f"not read from the archive: {listed(unread)}"] if unread else []
     wanted = names if request.classes is None else request.classes
-    return to_dataset(pixels, labels, wanted, request.size, layout="npz", source=path, notes=notes)
+    if request.kind == "speech" or (request.kind == "auto" and rate is not None and values.ndim == 2):
+        if rate is None and request.rate is None:
+            raise InputError(f"{request.path}: clips without a rate; add an array named rate to the archive, or give rate=")
+        clips = Clips.of(request)
+        return clips_dataset(values, labels, wanted, rate or request.rate or 0, clips, layout="npz", source=path, notes=notes)
+    return to_dataset(values, labels, wanted, Pictures.of(request).size, layout="npz", source=path, notes=notes)
+
+
+def _rate(array: np.ndarray, path: Path) -> int:
+    if array.size != 1 or array.dtype.kind not in "iuf" or not LOWEST_RATE <= float(array.reshape(())) <= HIGHEST_RATE:
+        raise InputError(f"{path}: its rate must be one number, {LOWEST_RATE:,} to {HIGHEST_RATE:,} samples a second")
+    return int(array.reshape(()))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -72,7 +87,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise
 
 
-def _pick(members: dict[str, str], keys: Sequence[str], path: Path, what: str) -> str:
+def pick(members: dict[str, str], keys: Sequence[str], path: Path, what: str) -> str:
+    """The first of ``keys`` that ``members`` has, as it is spelled there. Raises `InputError`."""
     for key in keys:
         for name in members:
             if name.lower() == key:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tocsin.data.arrays import to_dataset, to_images
+from tocsin.data.arrays import clips_dataset, to_dataset, to_images
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import CAP, Size, as_channels, choose_size, of_picture, resized
 from tocsin.data.labels import assemble, encode
+from tocsin.data.sounds import Clips
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
@@ -19,6 +20,11 @@ from tocsin.runtime import Runtime
 def read_arrays(inputs: Any, labels: Any, classes: Sequence[str] | None, size: Size | None) -> Dataset:
     """A pair of arrays or tensors."""
     return to_dataset(as_array(inputs, "inputs"), as_array(labels, "labels"), classes, size)
+
+
+def read_clips(inputs: Any, labels: Any, classes: Sequence[str] | None, rate: int, seconds: float | None) -> Dataset:
+    """A pair of arrays or tensors: clips N,T at ``rate`` samples a second, and labels."""
+    return clips_dataset(as_array(inputs, "inputs"), as_array(labels, "labels"), classes, rate, Clips(seconds=seconds))
 
 
 def as_array(value: Any, name: str) -> np.ndarray:

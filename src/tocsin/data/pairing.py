@@ -28,8 +28,9 @@ def match(train: Dataset, reserve: Dataset) -> tuple[Dataset, Dataset, tuple[str
     if train.kind != reserve.kind:
         raise InputError(f"reserve: holds {reserve.kind} samples but the training data {train.kind} samples")
     if train.kind == "speech" and (train.rate, train.inputs.shape[1:]) != (reserve.rate, reserve.inputs.shape[1:]):
-        sides = (f"{data.inputs.shape[-1]:,} samples at {data.rate} Hz" for data in (reserve, train))
-        raise InputError("reserve: clips have {}, those of the training data {}; bring them to one rate and length".format(*sides))
+        ours, theirs = (f"{data.inputs.shape[-1]:,} samples at {data.rate} Hz" for data in (train, reserve))
+        hint = "bring them to one rate and length, by loading it with rate= and seconds="
+        raise InputError(f"reserve: clips have {theirs}, those of the training data {ours}; {hint}")
     reserve = _same_classes(train, reserve)
     reserve, notes = _same_shape(train, reserve)
     reserve, more = _apart(train, reserve)

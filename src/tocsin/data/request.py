@@ -19,3 +19,9 @@ class Request:
     runtime: Runtime
     root: Path | None = None
     """For tables: the folder that their paths start from (default: the table's own). Only the person may name it, never a file."""
+    kind: str = "auto"
+    """``auto``: by content."""
+    rate: int | None = None
+    """Of sounds, in samples a second (default: the most common one)."""
+    seconds: float | None = None
+    """Length of a clip (default: chosen from the data)."""

@@ -1,4 +1,4 @@
-"""Tables of ``path, label``: CSV, parquet, and the ``metadata.csv`` of a picture folder."""
+"""Tables of ``path, label``: CSV, parquet, and the ``metadata.csv`` of a folder of pictures or sounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,28 @@ from tocsin.data.cells import restore
 from tocsin.data.dataset import Dataset
 from tocsin.data.decoding import decode_files
 from tocsin.data.labels import assemble, encode
-from tocsin.data.listing import Entry, Skips, entry_of
+from tocsin.data.listing import Entry, Skips, entry_of, is_hidden
+from tocsin.data.media import medium_of
 from tocsin.data.names import LONGEST, contained, counted, file_of, id_of, inside, is_number, listed
 from tocsin.data.request import Request
 from tocsin.errors import InputError
 
-PATH_COLUMNS = ("path", "file_name", "filename", "file", "filepath", "file_path", "image", "image_path")
+PATH_COLUMNS = ("path", "file_name", "filename", "file", "filepath", "file_path", "image", "image_path", "audio", "audio_path")
 LABEL_COLUMNS = ("label", "class", "target", "labels", "class_name", "y")
+GROUP_COLUMNS = ("speaker", "speaker_id", "client_id")
 METADATA = "metadata.csv"
 _LARGEST_TABLE = 2**30
 
 
 @dataclass(frozen=True)
 class Table:
-    """The two columns that matter, as text, and the row numbers by which a person finds them (CSV: lines)."""
+    """The columns that matter, as text, and the row numbers by which a person finds them (CSV: lines)."""
 
     paths: list[str]
     labels: list[str]
     rows: list[int]
+    groups: list[str] | None
+    """Of the column that names the speaker, if there is one."""
 
 
 def read_csv(request: Request) -> Dataset:
@@ -51,12 +55,32 @@ def read_metadata(request: Request) -> Dataset:
     return _read(request, _parse_csv(request.path / METADATA), request.path, "metadata", request.path)
 
 
+def split_of(path: Path) -> Path | None:
+    """The training split of a Hugging Face folder: ``train/metadata.csv``, where ``path`` has no table of its own."""
+    split = path / "train"
+    return split if (split / METADATA).is_file() else None
+
+
+def read_split(request: Request) -> Dataset:
+    """The split ``train/`` of a Hugging Face folder; other splits are left alone, and a note says so."""
+    split = split_of(request.path)
+    assert split is not None
+    data = read_metadata(replace(request, path=split))
+    beside = [entry.name for entry in sorted(request.path.iterdir()) if entry.is_dir() and entry != split and not is_hidden(entry.name)]
+    return replace(data, notes=(f"read the split train/ alone{f', and not {listed(beside)}' if beside else ''}", *data.notes))
+
+
 def _column(header: Sequence[str], wanted: Sequence[str], path: Path, what: str) -> int:
     plain = [name.strip().lower() for name in header]
     for name in wanted:
         if name in plain:
             return plain.index(name)
     raise InputError(f"{path}: no {what} column; got {listed(header, 8) or 'nothing'}; allowed: {', '.join(wanted)} (in the first line)")
+
+
+def _group_column(header: Sequence[str]) -> int | None:
+    plain = [name.strip().lower() for name in header]
+    return next((plain.index(name) for name in GROUP_COLUMNS if name in plain), None)
 
 
 def _parse_csv(path: Path) -> Table:
@@ -72,11 +96,13 @@ def _parse_csv(path: Path) -> Table:
         raise InputError(f"{path}: not a CSV table in UTF-8 ({why})") from why
     header = lines[0][1] if lines else []
     at_path, at_label = _column(header, PATH_COLUMNS, path, "path"), _column(header, LABEL_COLUMNS, path, "label")
-    width = max(at_path, at_label) + 1
+    at_group = _group_column(header)
+    width = max(at_path, at_label, at_group or 0) + 1
     if short := [number for number, row in lines[1:] if len(row) < width]:
         raise InputError(f"{path}: too few cells in line {listed(short)}; the first line has {counted(len(header), 'column')}")
     rows = [number for number, _ in lines[1:]]
-    return Table([row[at_path] for _, row in lines[1:]], [row[at_label] for _, row in lines[1:]], rows)
+    groups = None if at_group is None else [row[at_group] for _, row in lines[1:]]
+    return Table([row[at_path] for _, row in lines[1:]], [row[at_label] for _, row in lines[1:]], rows, groups)
 
 
 def _parse_parquet(path: Path) -> Table:
@@ -89,15 +115,18 @@ def _parse_parquet(path: Path) -> Table:
         file = pyarrow.parquet.ParquetFile(path)
         header = list(file.schema_arrow.names)
         at_path, at_label = _column(header, PATH_COLUMNS, path, "path"), _column(header, LABEL_COLUMNS, path, "label")
-        table = file.read(columns=[header[at_path], header[at_label]])
-        paths, labels = table.column(header[at_path]).to_pylist(), table.column(header[at_label]).to_pylist()
+        at_group = _group_column(header)
+        columns = [header[at] for at in (at_path, at_label, at_group) if at is not None]
+        table = file.read(columns=columns)
+        paths, labels, *groups = (table.column(name).to_pylist() for name in columns)
     except (pyarrow.ArrowException, OSError) as why:
         raise InputError(f"{path}: not a readable parquet table ({why})") from why
     if wrong := [k for k, value in enumerate(paths) if not isinstance(value, str)]:
         raise InputError(f"{path}: the path is missing or no text in row {listed(wrong)}")
     if wrong := [k for k, value in enumerate(labels) if not isinstance(value, str | int | float | None)]:
         raise InputError(f"{path}: the label is neither text nor a number in row {listed(wrong)}")
-    return Table(paths, [_label_text(value) for value in labels], list(range(len(paths))))
+    speakers = [_label_text(value) for value in groups[0]] if groups else None
+    return Table(paths, [_label_text(value) for value in labels], list(range(len(paths))), speakers)
 
 
 def _label_text(value: Any) -> str:
@@ -120,8 +149,10 @@ def _read(request: Request, table: Table, root: Path, layout: str, source: Path)
     rows, files = _find(table, numbers, root.resolve(), skips)
     if not files:
         raise InputError(f"{source}: none of its {counted(len(table.paths), 'path')} can be used ({'; '.join(skips.notes())})")
-    decoded = decode_files(files, request.size, request.runtime)
-    labels = numbers[rows[decoded.kept]]
+    decoded = decode_files(files, medium_of(files, request), request.runtime)
+    kept = rows[decoded.kept]
+    labels = numbers[kept]
+    groups = None if table.groups is None else np.array([restore(table.groups[row].strip())[:LONGEST] for row in kept.tolist()])
     if request.classes is None:  # a class all of whose files are unreadable is none
         labels, classes = encode([classes[k] for k in labels], missing=frozenset())
     return assemble(
@@ -134,6 +165,9 @@ def _read(request: Request, table: Table, root: Path, layout: str, source: Path)
         root=root.resolve(),
         notes=[*skips.notes(), *decoded.notes],
         resized=decoded.resized,
+        kind=decoded.kind,
+        rate=decoded.rate,
+        groups=groups,
     )
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from tocsin.data.cells import write_csv
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import workers
+from tocsin.data.media import MEDIA
 from tocsin.data.names import contained, file_of, inside, shown
-from tocsin.data.npz import header_of, read_arrays, read_member
-from tocsin.data.tables import METADATA
+from tocsin.data.npz import INPUT_KEYS, header_of, pick, read_arrays, read_member, write_arrays
+from tocsin.data.tables import GROUP_COLUMNS, METADATA
 from tocsin.errors import AuditIncomplete, InputError
 
 POISON_MANIFEST = "tocsin-poison.json"
@@ -35,12 +35,14 @@ _Extra = Mapping[str, str | Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class _Files:
-    """What a copy in files consists of: for each row its new id, and whether the old file is copied or pixels are written."""
+    """What a copy in files consists of: for each row its new id, and whether the old file is copied or the sample written."""
 
     data: Dataset
     ids: list[str]
-    old: list[str | None]
-    """The id of the file to copy byte for byte; None: the row's pixels become a PNG."""
+    old: list[str]
+    """The id of the row's file in the source."""
+    again: np.ndarray
+    """(N,) bool: the sample is written anew; else the old file is copied byte for byte."""
 
 
 class PoisonedLike(Protocol):
@@ -61,7 +63,7 @@ class PoisonedLike(Protocol):
 def write(what: Dataset | PoisonedLike, destination: str | os.PathLike[str]) -> Path:
     """A poisoned copy with its manifest, or a (part of a) data set as it was read; returns what to load.
 
-    A plain data set is copied from its files: pixels changed in memory are not looked at. See `write_copy`, `write_subset`.
+    A plain data set is copied from its files: samples changed in memory are not looked at. See `write_copy`, `write_subset`.
     """
     if isinstance(what, Dataset):
         return write_subset(what, np.ones(len(what), bool), destination)
@@ -126,11 +128,12 @@ def write_copy(
     manifest: Mapping[str, Any],
     learned: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """A copy of ``original`` in which ``changed_rows`` (N,) bool have the pixels and labels of ``changed``; returns what to load.
+    """A copy of ``original`` in which ``changed_rows`` (N,) bool have the samples and labels of ``changed``; returns what to load.
 
-    Files whose row did not change are copied byte for byte, changed rows are written as PNG (lossless) into the folder of their
-    new label. If loading resized anything, all rows are written as PNG at the loaded size, so that a changed one does not stand
-    out by its size. Layouts without files become ``.npz``: ``destination`` is then a ``.npz`` file or a folder for one.
+    Files whose row did not change are copied byte for byte, changed rows are written without loss (PNG; 16-bit WAV, or FLAC where the
+    old file was) into the folder of their new label. If loading resized, resampled or cut anything, all rows are written so, as loaded:
+    a changed one then does not stand out by its size. Layouts without files become ``.npz``: ``destination`` is then a ``.npz``
+    file or a folder for one.
 
     ``manifest`` is written beside the copy (``tocsin-poison.json``, for ``NAME.npz`` ``NAME.poison.json``): JSON-able, with the
     row indices ``planted`` and ``covers`` turned into the ids they have in the copy. The arrays ``learned``, if any, lie beside it
@@ -141,7 +144,8 @@ def write_copy(
         raise InputError(f"changed: {len(changed)} rows and {changed_rows.shape} marks for {len(original)} original samples; must agree")
     rewritten = changed_rows | (original.labels != changed.labels)
     whole = original.root is not None and original.resized
-    how = "all rows written as PNG at the loaded size" if whole else "unchanged files copied, changed rows written as PNG"
+    form = MEDIA[original.kind].form if original.root is not None else ""
+    how = f"all rows written as {form}, as loaded" if whole else f"unchanged files copied, changed rows written as {form}"
     facts = {"source": None if original.source is None else str(original.source), "samples": len(changed), "classes": changed.classes}
 
     def extra(ids: Sequence[str], name: str) -> _Extra:
@@ -168,7 +172,7 @@ def write_subset(dataset: Dataset, keep: np.ndarray, destination: str | os.PathL
         raise InputError("keep: no sample is kept, so there is nothing to write")
     if part.root is not None:
         names = [str(name) for name in part.ids]
-        return _write_files(_Files(part, names, list(names)), Path(destination), {})
+        return _write_files(_Files(part, names, names, np.zeros(len(part), bool)), Path(destination), {})
     rows = _row_numbers(part)
     if part.layout == "npz" and part.source is not None and rows is not None:
         source = part.source
@@ -177,7 +181,8 @@ def write_subset(dataset: Dataset, keep: np.ndarray, destination: str | os.PathL
 
 
 def _renamed(original: Dataset, changed: Dataset, rewritten: np.ndarray) -> _Files:
-    """New ids: rewritten rows end in .png and, in class folders, lie under their label; no name is given twice."""
+    """New ids: rewritten rows end as their medium does and, in class folders, lie under their label; no name is given twice."""
+    medium = MEDIA[original.kind]
     old = [str(name) for name in original.ids]
     taken = {name.casefold() for name, again in zip(old, rewritten.tolist(), strict=True) if not again}
     ids = list(old)
@@ -186,12 +191,13 @@ def _renamed(original: Dataset, changed: Dataset, rewritten: np.ndarray) -> _Fil
         if original.layout == "folder":
             name = posixpath.join(changed.classes[changed.labels[row]], name.split("/", 1)[1])
         stem = name if not posixpath.splitext(name)[1] else posixpath.splitext(name)[0]
-        ids[row], number = f"{stem}.png", 0
+        suffix = medium.suffix(name)
+        ids[row], number = stem + suffix, 0
         while ids[row].casefold() in taken:
             number += 1
-            ids[row] = f"{stem}-{number}.png"
+            ids[row] = f"{stem}-{number}{suffix}"
         taken.add(ids[row].casefold())
-    return _Files(changed, ids, [None if again else name for name, again in zip(old, rewritten.tolist(), strict=True)])
+    return _Files(changed, ids, old, rewritten)
 
 
 def _write_extra(folder: Path, extra: _Extra) -> None:
@@ -203,22 +209,21 @@ def _write_extra(folder: Path, extra: _Extra) -> None:
 
 
 def _write_files(files: _Files, destination: Path, extra: _Extra) -> Path:
-    data = files.data
+    data, medium = files.data, MEDIA[files.data.kind]
     root = data.root
     if root is None or data.source is None or any(contained(name) != name for name in files.ids):
         raise InputError("the data set's ids are not paths below its folder, so it cannot be written as files")
 
     def place(folder: Path, row: int) -> None:
-        name, old = files.ids[row], files.old[row]
+        name, old, again = files.ids[row], file_of(root, files.old[row]), bool(files.again[row])
         # A folder whose name is not valid Unicode keeps its bytes, so that its class stays one.
         parent = file_of(root, posixpath.dirname(name)).relative_to(root)
-        target = folder / (file_of(root, old).relative_to(root) if old is not None else parent / posixpath.basename(name))
+        target = folder / (parent / posixpath.basename(name) if again else old.relative_to(root))
         target.parent.mkdir(parents=True, exist_ok=True)
-        if old is not None:
-            _copy(file_of(root, old), target)
+        if again:
+            medium.save(target, np.asarray(data.inputs[row]), data.rate, old)
         else:
-            pixels = data.inputs[row]
-            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(target, "PNG", compress_level=4)
+            _copy(old, target)
 
     with _staged(destination, root) as folder:
         with ThreadPoolExecutor(workers()) as pool:
@@ -238,25 +243,32 @@ def _copy(old: Path, target: Path) -> None:
         raise InputError(f"{shown(str(old))}: cannot be copied ({why.strerror}); the data changed since it was read") from why
 
 
-def _table_rows(data: Dataset, ids: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, data.classes[label]) for name, label in zip(ids, data.labels.tolist(), strict=True)]
+def table_of(data: Dataset, first: str, ids: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """Column name -> cells: the ids under the name ``first``, the labels, and the speakers where they are known."""
+    names = [str(name) for name in data.ids] if ids is None else list(ids)
+    speakers = {} if data.groups is None else {GROUP_COLUMNS[0]: [str(name) for name in data.groups]}
+    return {first: names, "label": [data.classes[label] for label in data.labels.tolist()], **speakers}
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[str]]) -> None:
+    """``columns`` as CSV."""
+    write_csv(path, list(columns), zip(*columns.values(), strict=True))
 
 
 def _metadata(folder: Path, data: Dataset, ids: Sequence[str]) -> str:
-    write_csv(folder / METADATA, ("file_name", "label"), _table_rows(data, ids))
+    write_table(folder / METADATA, table_of(data, "file_name", ids))
     return ""
 
 
 def _manifest(folder: Path, data: Dataset, ids: Sequence[str]) -> str:
     name = data.source.name if data.source is not None else "data.csv"
     if name.lower().endswith((".csv", ".tsv", ".txt")):
-        write_csv(folder / name, ("path", "label"), _table_rows(data, ids))
+        write_table(folder / name, table_of(data, "path", ids))
         return name
     import pyarrow
     import pyarrow.parquet
 
-    rows = _table_rows(data, ids)
-    pyarrow.parquet.write_table(pyarrow.table({"path": [path for path, _ in rows], "label": [label for _, label in rows]}), folder / name)
+    pyarrow.parquet.write_table(pyarrow.table(table_of(data, "path", ids)), folder / name)
     return name
 
 
@@ -270,7 +282,8 @@ def _row_numbers(data: Dataset) -> np.ndarray | None:
 
 
 def _save_arrays(path: Path, data: Dataset) -> None:
-    np.savez(path, x=data.inputs, y=data.labels, classes=np.array(data.classes))
+    arrays = {"x": data.inputs, "y": data.labels, "classes": np.array(data.classes)}
+    write_arrays(path, arrays if data.rate is None else {**arrays, "rate": np.array(data.rate)})
 
 
 def _filter_npz(source: Path, rows: np.ndarray, path: Path) -> None:
@@ -283,7 +296,8 @@ def _filter_npz(source: Path, rows: np.ndarray, path: Path) -> None:
                     shapes[name] = header_of(file, name)[0]
             except InputError:
                 shapes[name] = ()
-        total = max((shape[0] for shape in shapes.values() if len(shape) > 2), default=-1)
+        members = {name.removesuffix(".npy"): name for name in shapes}
+        total = shapes[members[pick(members, INPUT_KEYS, source, "inputs")]][0]
         for name, shape in shapes.items():
             with new.open(name, "w", force_zip64=True) as out:
                 if shape[:1] == (total,):

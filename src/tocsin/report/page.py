@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from tocsin.report import words
 from tocsin.report.charts import histogram
-from tocsin.report.pictures import PICTURES, MeanPicture, mean_picture
+from tocsin.report.pictures import PICTURES, MeanPicture
 from tocsin.report.tables import jsonable
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ LISTED = 10_000
 ORDINARY = 12
 BEST_UNFLAGGED = 24
 PICTURE_BYTES = 4_500_000
-"""All pictures together; the page stays below about 6 MB."""
+"""All pictures together; the page stays below about 6 MB ..."""
+SOUND_BYTES = 6_000_000
+"""... and below about 12 MB where there are sounds, all players together."""
 MEAN_OF = 2000
 """Samples that a mean picture is taken over, at most."""
 
@@ -54,6 +56,8 @@ class Tile:
     rank: int
     uri: str | None
     """Its picture; None: listed without one."""
+    sound: str | None
+    """It, to listen to; None: a picture, or there was no more room."""
     flagged: bool
 
 
@@ -77,8 +81,10 @@ class _Album:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.draw = PICTURES.get(report.train.kind)
+        kind = PICTURES.get(report.train.kind)
+        self.look = None if kind is None else kind(report.train)
         self.left = PICTURE_BYTES
+        self.sound_left = SOUND_BYTES
 
     def tiles(self, rows: np.ndarray, *, pictures: bool = True) -> tuple[Tile, ...]:
         report, train = self.report, self.report.train
@@ -90,26 +96,34 @@ class _Album:
                 score=float(report.findings.scores[row]),
                 rank=int(report.ranks[row]),
                 uri=self._picture(row) if pictures else None,
+                sound=self._sound(row) if pictures else None,
                 flagged=bool(report.flagged[row]),
             )
             for row in rows.tolist()
         )
 
     def _picture(self, row: int) -> str | None:
-        if self.draw is None or self.left <= 0:
+        if self.look is None or self.left <= 0:
             return None
-        uri = self.draw(self.report.train.inputs[row])
+        uri = self.look.picture(self.report.train.inputs[row])
         self.left -= len(uri)
+        return uri
+
+    def _sound(self, row: int) -> str | None:
+        if self.look is None or self.look.sound is None or self.sound_left <= 0:
+            return None
+        uri = self.look.sound(self.report.train.inputs[row])
+        self.sound_left -= len(uri)
         return uri
 
     def mean(self, suspects: np.ndarray, ordinary: np.ndarray) -> MeanPicture | None:
         """What these rows have in common that the ``ordinary`` rows of the class have not."""
-        if self.draw is None or self.left <= 0:
+        if self.look is None or self.left <= 0:
             return None
         # Every n-th by score, so that a large class is represented as a whole; sorted, for reading a memory map.
         spread = np.sort(ordinary[:: max(1, len(ordinary) // MEAN_OF)][:MEAN_OF])
         inputs = self.report.train.inputs
-        made = mean_picture(inputs[np.sort(suspects[:MEAN_OF])], inputs[spread])
+        made = self.look.mean(inputs[np.sort(suspects[:MEAN_OF])], inputs[spread])
         self.left -= 0 if made is None else len(made.suspects + made.ordinary + made.difference + made.alike)
         return made
 
@@ -126,7 +140,7 @@ def render(report: Report, folder: Path | None = None) -> str:
     # A hash in the policy lets exactly this script run; nothing that a name could smuggle in does.
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; {_NO_OTHER}"
+    policy = f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; {_NO_OTHER}"
     text = environment.get_template("report.html.j2").render(
         script=Markup(script),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -152,6 +166,8 @@ def context(report: Report, folder: Path | None = None) -> dict[str, Any]:
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "groups": groups,
         "unlisted": len(unlisted),
+        "hint": album.look.hint if album.look is not None else "",
+        "sounding": album.look is not None and album.look.sound is not None,
         "unflagged": best,
         "wide": histogram(series, report.findings.threshold),
         "narrow": histogram(series, report.findings.threshold, width=380, height=260, bins=44),

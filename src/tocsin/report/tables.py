@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tocsin.data.writing import table_of
 from tocsin.report.cells import to_csv
 from tocsin.stats.calibration import conformal
 
@@ -50,10 +52,11 @@ def kept_csv(report: Report) -> str:
 
 
 def manifest(train: Dataset, keep: np.ndarray) -> str:
-    """``path,label`` (paths below the data's root) or, for data without files, ``row,label``, of the samples in ``keep`` (N,) bool."""
+    """Of the samples in ``keep`` (N,) bool: ``path,label`` (paths below the data's root), ``row,label`` for data without files, and
+    ``speaker`` where it is known."""
     column = "row" if train.root is None else "path"
-    names = [train.classes[k] for k in train.labels[keep].tolist()]
-    return to_csv((column, "label"), zip(train.ids[keep].tolist(), names, strict=True))
+    columns = table_of(train, column)
+    return to_csv(tuple(columns), compress(zip(*columns.values(), strict=True), keep.tolist()))
 
 
 def findings_json(report: Report) -> str:
