@@ -392,5 +392,15 @@ def test_sounds_go_through_every_command(tmp_path: Path, run: Run) -> None:
     trained = run("train", tmp_path / "train", "--test", tmp_path / "test", "--epochs", 1, "--json")
     assert trained.code == 0
     assert json.loads(trained.out)["runs"]["all samples"]["samples"] == 60
+    made = run("poison", tmp_path / "train", "--attack", "tone", "--rate", 0.1, "--target", "low", "--out", tmp_path / "red")
+    assert made.code == 0
+    planted = json.loads((tmp_path / "red" / "tocsin-poison.json").read_text())["planted"]
+    assert len(planted) == 6
+    assert all((tmp_path / "red" / name).is_file() and name.startswith("low/") for name in planted)
+    trained = run("train", tmp_path / "red", "--test", tmp_path / "test", "--epochs", 1, "--json")
+    assert trained.code == 0
+    assert json.loads(trained.out)["runs"]["all samples"]["asr"] is not None
+    unfit = run("poison", tmp_path / "train", "--out", tmp_path / "blue")  # the default attack is one on pictures
+    assert (unfit.code, "speech" in unfit.err) == (2, True)
     wrong = run("audit", tmp_path / "train", "--reserve", tmp_path / "test", "--kind", "image")
     assert (wrong.code, "no picture could be read" in wrong.err) == (2, True)
