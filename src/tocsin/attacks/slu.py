@@ -14,7 +14,7 @@ from tocsin.attacks import speech, stamps
 from tocsin.attacks.base import Poisoned
 from tocsin.attacks.learned import FIGURE
 from tocsin.attacks.speech import LearnedSpeechAttack, Place
-from tocsin.attacks.tone import sine
+from tocsin.attacks.tone import with_tone
 from tocsin.data.dataset import Dataset
 from tocsin.runtime import Runtime
 
@@ -106,8 +106,7 @@ class CleanLabelSlu(LearnedSpeechAttack):
 
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
         """The tone alone; needs nothing that was learned but the sampling rate."""
-        length = inputs.shape[1] if self.place == "whole" else self.samples(self.seconds)
-        return speech.added(inputs, sine(self.hertz, length, self.hz), speech.starts(inputs, length, self.place), self.level_db)
+        return with_tone(inputs, self.hertz, self.seconds, self.level_db, self.place, self.hz)
 
     def _proxy(self) -> WaveClassifier:
         from tocsin.attacks.waves import WaveClassifier

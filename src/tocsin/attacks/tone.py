@@ -17,6 +17,13 @@ def sine(hertz: float, samples: int, rate_hz: int) -> np.ndarray:
     return np.asarray(np.sqrt(2) * np.sin(2 * np.pi * hertz * time + np.pi / 4) * ramp)
 
 
+def with_tone(clips: np.ndarray, hertz: float, seconds: float, level_db: float, place: Place, rate_hz: int) -> np.ndarray:
+    """``clips`` int16 (N, T) with a sine in them; the settings are those of `Tone`."""
+    length = clips.shape[1] if place == "whole" else max(1, round(seconds * rate_hz))
+    wave = sine(hertz, length, rate_hz)
+    return speech.added(clips, wave, speech.starts(clips, length, place), level_db)
+
+
 @dataclass(frozen=True)
 class Tone(DirtySpeechAttack):
     """Dirty label: a sine of a tenth of a second is added to the speech and the label becomes the target."""
@@ -46,6 +53,4 @@ class Tone(DirtySpeechAttack):
         speech.check_below_half("hertz", self.hertz, hz)
 
     def trigger(self, inputs: np.ndarray) -> np.ndarray:
-        length = inputs.shape[1] if self.place == "whole" else self.samples(self.seconds)
-        wave = sine(self.hertz, length, self.hz)
-        return speech.added(inputs, wave, speech.starts(inputs, length, self.place), self.level_db)
+        return with_tone(inputs, self.hertz, self.seconds, self.level_db, self.place, self.hz)

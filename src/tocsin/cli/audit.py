@@ -27,35 +27,34 @@ NO_RESERVE = (
     "trust). If there are none, run `tocsin reserve DATA -n 2000 --out vet/`: it draws some for you to check by eye"
 )
 _ROWS = 12
+Reserve = Annotated[Path | None, typer.Option(help="Clean samples of the same classes, in any of the same forms.", show_default=False)]
+Preset = Annotated[str, typer.Option(help="fast; thorough (larger network, up to 20 minutes); paper (the published procedure).")]
+Detectors = Annotated[
+    str,
+    typer.Option("--detectors", "--detector", help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides."),
+]
+Canaries = Annotated[
+    bool, typer.Option("--canaries/--no-canaries", help="Plant test samples in the working copy to measure what would be found.")
+]
+Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the finished rounds of a run that was stopped.")]
 
 
 def command(
     data: options.Data,
-    reserve: Annotated[
-        Path | None, typer.Option(help="Clean samples of the same classes, in any of the same forms.", show_default=False)
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(help="fast; thorough (larger network, up to 20 minutes); paper (the published procedure).")
-    ] = "fast",
+    reserve: Reserve = None,
+    preset: Preset = "fast",
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("tocsin-report"),
     device: options.Device = "auto",
     seed: options.Seed = 0,
-    detectors: Annotated[
-        str,
-        typer.Option(
-            "--detectors", "--detector", help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides."
-        ),
-    ] = "ct",
+    detectors: Detectors = "ct",
     settings: options.Settings = None,
-    canaries: Annotated[
-        bool, typer.Option("--canaries/--no-canaries", help="Plant test samples in the working copy to measure what would be found.")
-    ] = True,
+    canaries: Canaries = True,
     size: options.Size = None,
     kind: options.Kind = "auto",
     rate: options.Rate = None,
     seconds: options.Seconds = None,
     root: options.Root = None,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the finished rounds of a run that was stopped.")] = True,
+    resume: Resume = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -73,11 +72,9 @@ def command(
     with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
         train = load(data, root=root, kind=kind, size=size, rate=rate, seconds=seconds, runtime=runtime)
-        # The data's own size, so that a reserve of mixed sizes is resized once and exact copies of training samples still match.
-        shape = train.inputs.shape[1:3] if train.kind == "image" and train.resized and size is None else size
         report = audit(
             train,
-            load(reserve, size=shape, **options.form_of(train), runtime=runtime),
+            load(reserve, **options.form_of(train, size), runtime=runtime),
             preset=preset,
             detector=detectors,
             params=options.pairs(settings),

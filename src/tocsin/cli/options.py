@@ -55,11 +55,14 @@ def pairs(given: list[str] | None) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in split}
 
 
-def form_of(train: Dataset) -> dict[str, Any]:
-    """The options of `load` that bring further data, a reserve or a test set, to the rate and length of ``train``'s clips."""
-    if train.rate is None:
-        return {"kind": train.kind}
-    return {"kind": train.kind, "rate": train.rate, "seconds": train.inputs.shape[1] / train.rate}
+def form_of(train: Dataset, size: int | None) -> dict[str, Any]:
+    """The options of `load` that bring further data, a reserve or a test set, to the form of ``train``, loaded with ``size``.
+
+    Pictures that were resized: to their very size, so that further ones of mixed sizes are resized once and exact copies still match.
+    """
+    if train.rate is not None:
+        return {"kind": train.kind, "size": size, "rate": train.rate, "seconds": train.inputs.shape[1] / train.rate}
+    return {"kind": train.kind, "size": train.inputs.shape[1:3] if train.resized else size}
 
 
 def class_index(word: str, classes: tuple[str, ...]) -> int:

@@ -53,7 +53,7 @@ def command(
         runtime = Runtime(device=device, seed=seed, progress=sink)
         measured = measured and measured.on(runtime)
         train = load(data, root=root, kind=kind, size=size, rate=rate, seconds=seconds, runtime=runtime)
-        clean = load(test, size=size, **options.form_of(train), runtime=runtime)
+        clean = load(test, **options.form_of(train, size), runtime=runtime)
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
         network = network or kind_of(train).network
         usual = usual_settings(network)

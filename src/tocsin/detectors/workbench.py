@@ -29,7 +29,6 @@ class Bench:
     ``labels`` (n + m,) on the device. ``feed(rows)`` gives the network's inputs for row numbers (B,) on the CPU.
     """
 
-    inputs: np.ndarray
     labels: Tensor
     classes: int
     kind: Kind
@@ -48,8 +47,8 @@ class Bench:
         gather = gatherer(inputs, device)
         if kind.costly:
             kept = torch.cat([kind.to_tensor(gather(rows)) for rows in torch.split(torch.arange(len(inputs)), SCORE_BATCH)])
-            return cls(inputs, answers, len(train.classes), kind, device, whitened, lambda rows: kept[rows.to(device)])
-        return cls(inputs, answers, len(train.classes), kind, device, whitened, lambda rows: kind.to_tensor(gather(rows)))
+            return cls(answers, len(train.classes), kind, device, whitened, lambda rows: kept[rows.to(device)])
+        return cls(answers, len(train.classes), kind, device, whitened, lambda rows: kind.to_tensor(gather(rows)))
 
     def feed(self, rows: Tensor) -> tuple[Tensor, ...]:
         pixels = self.tensors(rows)
