@@ -65,12 +65,25 @@ class SpeechKind(Kind):
         """(mels, bins) float32."""
         return mel_bands(self.frame[0] // 2 + 1, self.rate, self.mels, 40.0 if self.rate <= 11_025 else 20.0)
 
-    def power(self, inputs: Tensor) -> Tensor:
-        """int16 or float (in -1..1) clips (B, T) to power spectra (B, bins, frames)."""
+    def spectra(self, inputs: Tensor) -> Tensor:
+        """int16 or float (in -1..1) clips (B, T) to complex spectra (B, bins, frames)."""
         size, window, hop = self.frame
         wave = unit(inputs)
         shape = torch.hann_window(window, device=wave.device)
-        return torch.stft(wave, size, hop, window, shape, center=True, pad_mode="constant", return_complex=True).abs().square()
+        return torch.stft(wave, size, hop, window, shape, center=True, pad_mode="constant", return_complex=True)
+
+    def clips(self, spectra: Tensor, length: int) -> Tensor:
+        """The clips (B, length) in -1..1 that complex spectra (B, bins, frames) are nearest to: `spectra` backwards.
+
+        The last sample must lie at a multiple of the hop: beyond it a window that has all but ended would blow changes up.
+        """
+        size, window, hop = self.frame
+        shape = torch.hann_window(window, device=spectra.device)
+        return torch.istft(spectra, size, hop, window, shape, center=True, length=length)
+
+    def power(self, inputs: Tensor) -> Tensor:
+        """int16 or float (in -1..1) clips (B, T) to power spectra (B, bins, frames)."""
+        return self.spectra(inputs).abs().square()
 
     def maps(self, inputs: Tensor) -> Tensor:
         mel = self.bands.to(inputs.device) @ self.power(inputs)
