@@ -3,11 +3,11 @@
     python benchmarks/defenses.py --data fsdd --seeds 0 1 2 --out benchmarks/results/defenses_fsdd.jsonl
     python benchmarks/defenses.py --data digits --rows badnet:rate=0.01 --out benchmarks/results/defenses_digits.jsonl
 
-``--data``: as for attack_gate.py. A tenth of the training set (``--reserve``) is taken out before poisoning and is the clean reserve that
-the defences learn from. ``--rows``: attacks as NAME:setting=value; beside those of tocsin there is ``equaliser``, a static filter (equaliser.py).
-``--defenses``: likewise, from `tocsin.defenses`. Each is tried on one and the same poisoned victim; ``control`` is a network trained on
-the clean rows. ``fineprune:epochs=0`` prunes only. Of sounds, ``normalised`` are two further victims, trained from scratch on the poisoned and on
-the clean rows with per-clip mean normalisation: what the trigger still does, and what the hardening costs.
+``--data``: as for attack_gate.py. A tenth of the training set (``--reserve``) is taken out before poisoning: the clean reserve that the
+defences learn from. ``--rows``: attacks as NAME:setting=value; beside those of tocsin there is ``equaliser`` (equaliser.py), a static
+filter. ``--defenses``: likewise, from `tocsin.defenses`. Each is tried on one and the same poisoned victim; ``control`` is a network
+trained on the clean rows. ``fineprune:epochs=0`` prunes only. Of sounds, ``normalised`` are two further victims, trained from scratch on
+the poisoned and on the clean rows with per-clip mean normalisation: what the trigger still does, and what the hardening costs.
 
 One json line a row and seed; a stopped run keeps its lines and a second call does the rest.
 """
@@ -21,7 +21,6 @@ from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-
 
 from attack_gate import load
 from equaliser import Equaliser

@@ -94,8 +94,9 @@ def train_victim(
 
     ``test`` is clean; the attack's trigger is put on those of its samples that are the attack's victims. ``attack``: None
     measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`; None: the usual
-    one of the data's kind. ``settings``: None: those that are usual for the network. ``flip``: mirrored pictures as
-    augmentation. ``normalise``: ``clip`` takes from sounds what is the same all through a clip (`Kind.normalising`). Raises `InputError` for data sets that do not belong together and unknown networks.
+    one of the data's kind. ``settings``: None: those that are usual for the network. ``flip``: mirrored pictures as augmentation.
+    ``normalise``: ``clip`` takes from a sound what is the same all through it (`Kind.normalising`). Raises `InputError` for data sets
+    that do not belong together and unknown networks.
     """
     check_test(train, test)
     runtime = runtime or Runtime()

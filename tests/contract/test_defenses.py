@@ -87,7 +87,8 @@ def test_the_mended_copy_is_a_network_that_still_knows_its_classes(name: str, ki
 def test_the_seed_decides(name: str, kind: str) -> None:
     c, inputs = case(kind), case(kind).test.inputs[:50]
     one, same, other = (
-        predict(made(name).repair(c.network, c.train, c.reserve, Runtime(device="cpu", seed=seed)), inputs, c.kind, CPU) for seed in (1, 1, 2)
+        predict(made(name).repair(c.network, c.train, c.reserve, Runtime(device="cpu", seed=seed)), inputs, c.kind, CPU)
+        for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()

@@ -31,7 +31,7 @@ def test_sizes_types_and_classes(sets: tuple[Dataset, Dataset, Dataset]) -> None
     for s in sets:
         assert (s.kind, s.rate, s.classes) == ("speech", RATE, WORDS)
         assert s.inputs.dtype == np.int16
-        assert s.inputs.shape[1:] == (RATE,)
+        assert s.inputs.shape[1:] == (5120,)
         assert (s.class_counts == len(s) // len(WORDS)).all()
         assert len(np.unique(s.ids)) == len(s)
         assert s.ids[0].startswith(f"{WORDS[s.labels[0]]}/")
@@ -41,19 +41,20 @@ def test_words_are_heard_somewhere_in_silence(sets: tuple[Dataset, Dataset, Data
     clips = sets[0].inputs
     first, after = spans(clips)
     seconds = (after - first) / RATE
-    assert 0.05 < seconds.min()
+    assert seconds.min() > 0.05
     assert 0.2 < np.median(seconds) < 0.6
     peaks = np.abs(clips.astype(int)).max(axis=1) / 32767
-    assert 0.14 < peaks.min()
+    assert peaks.min() > 0.14
     assert peaks.max() < 0.81
     assert len(np.unique(first)) > 100
 
 
-def test_no_voice_is_in_two_sets_and_no_clip_occurs_twice(sets: tuple[Dataset, Dataset, Dataset]) -> None:
+def test_the_test_voices_are_strange_and_no_clip_occurs_twice(sets: tuple[Dataset, Dataset, Dataset]) -> None:
     groups = [s.groups for s in sets]
     voices = [set(g.tolist()) for g in groups if g is not None]
     assert len(voices) == 3
-    assert not (voices[0] & voices[1] or voices[0] & voices[2] or voices[1] & voices[2])
+    assert voices[0] == voices[1] or voices[0] > voices[1]
+    assert not voices[0] & voices[2]
     assert min(map(len, voices)) > 15
     everything = np.concatenate([s.inputs for s in sets])
     assert len(np.unique(everything, axis=0)) == len(everything)

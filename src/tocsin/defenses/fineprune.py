@@ -107,7 +107,7 @@ def last_maps(network: Classifier, dataset: Dataset, kind: Kind, runtime: Runtim
 
 
 def guesses(network: Classifier, dataset: Dataset, kind: Kind, order: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """(K + 1, N) int64: the classes that ``network`` gives with none of the channels ``order`` (K,) silent, with the first, the first two ...
+    """(K + 1, N) int64: the classes that ``network`` gives with none of the channels ``order`` (K,) silent, the first, the first two ...
 
     The stages run once; only what reads the last one's maps is computed again.
     """

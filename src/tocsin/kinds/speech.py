@@ -51,9 +51,11 @@ class SpeechKind(Kind):
         return cls(dataset.rate, 0.0, 1.0)._measured(dataset)
 
     def normalising(self, how: str, dataset: Dataset) -> SpeechKind:
-        if how not in get_args(Normalise):
-            raise InputError(f"normalise: got {how!r}, allowed: {', '.join(get_args(Normalise))}")
-        return replace(self, normalise=how)._measured(dataset)
+        ways: tuple[Normalise, ...] = get_args(Normalise)
+        found = next((way for way in ways if way == how), None)
+        if found is None:
+            raise InputError(f"normalise: got {how!r}, allowed: {', '.join(ways)}")
+        return replace(self, normalise=found)._measured(dataset)
 
     def _measured(self, dataset: Dataset) -> SpeechKind:
         rows = np.unique(np.linspace(0, max(len(dataset) - 1, 0), _STATISTICS_ROWS).astype(np.int64))
