@@ -34,6 +34,7 @@ def test_sizes_types_and_classes(sets: tuple[Dataset, Dataset, Dataset]) -> None
         assert s.inputs.shape[1:] == (5120,)
         assert (s.class_counts == len(s) // len(WORDS)).all()
         assert len(np.unique(s.ids)) == len(s)
+        assert "synthetic speech" in s.notes[0]
         assert s.ids[0].startswith(f"{WORDS[s.labels[0]]}/")
 
 

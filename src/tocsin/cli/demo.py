@@ -49,7 +49,8 @@ def command(
             for r in rows
         ]
         table(["attack", "planted", "verdict", "ASR before", "TPR", "FPR", "ASR after", "ACC before", "ACC after"], cells)
-        say(f"Data: {demo.show_of(kind).what}.")
+        show = demo.show_of(kind)
+        say(f"Data: {show.what}. Audited by: {show.detectors}.")
         for row in rows:
             say(f"Report on {row.attack}: {row.report}")
         say(f"Took {span(time.monotonic() - began)}.")

@@ -20,6 +20,7 @@ from tocsin.runtime import Runtime
 WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 RATE = 8000
 """Samples a second."""
+NOTE = "all clips are synthetic speech: espeak-ng said them, they are no person's voice"
 SECONDS = 0.64
 """Of a clip; what is said is shorter, but for a few slow words of slow voices, which are cut."""
 _ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-029")
@@ -31,7 +32,7 @@ _BLOCK = 256
 _VERSION = 1
 
 
-def words(seed: int, runtime: Runtime, train: int = 4000, reserve: int = 1000, test: int = 1000) -> tuple[Dataset, Dataset, Dataset]:
+def words(seed: int, runtime: Runtime, train: int = 3000, reserve: int = 1000, test: int = 1000) -> tuple[Dataset, Dataset, Dataset]:
     """SYNTHETIC speech as (train, reserve, test): ten command words said by espeak-ng, no person's voice. Needs the extra demo-speech.
 
     Clips int16 (N, 5120) of 0.64 s at 8 kHz, silent around the word. Every clip is said by itself, in one of five English accents,
@@ -54,7 +55,8 @@ def words(seed: int, runtime: Runtime, train: int = 4000, reserve: int = 1000, t
     for k, v in zip(labels, groups, strict=True):
         rows = np.arange(start, start + len(k))
         ids = np.array([f"{WORDS[c]}/{voice}-{row:05d}" for c, voice, row in zip(k, v, rows, strict=True)])
-        out.append(Dataset(clips[rows], k.astype(np.int64), WORDS, ids, kind="speech", rate=RATE, groups=v.astype(str)))
+        heard = Dataset(clips[rows], k.astype(np.int64), WORDS, ids, kind="speech", rate=RATE, groups=v.astype(str), notes=(NOTE,))
+        out.append(heard)
         start += len(k)
     return out[0], out[1], out[2]
 
