@@ -18,7 +18,7 @@ SURE = 0.9
 """Confidence in "nothing found" below which the class that came nearest is named."""
 HARDENING = {
     "speech": "Whatever was found, take from each clip its own mean of every log-mel band before the network reads it "
-    "(tocsin train --normalise clip): triggers that colour a whole clip alike then have next to no effect, at little cost in accuracy."
+    "(tocsin train --normalise clip): triggers that colour a whole clip alike lose nearly all effect, for a point of accuracy or so."
 }
 """Kind of data -> what makes any network trained on it harder to plant a backdoor in."""
 _SMALL_RESERVE = 1000
