@@ -4,15 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test check clean
+.PHONY: help demo demo-speech test check clean
 help:
 	@echo "make demo   audit three small data sets and print a table (installs into $(VENV) first)"
+	@echo "make demo-speech  the same with synthetic speech; installs espeak-ng into $(VENV) too"
 	@echo "make test   run the tests"
 	@echo "make check  linter, formatter, type checker"
 	@echo "make clean  remove $(VENV) and what the other commands leave behind"
 
 demo: $(VENV)/.installed
 	$(BIN)/tocsin demo
+
+demo-speech: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt -e '.[demo-speech]'
+	$(BIN)/tocsin demo --kind speech --out tocsin-demo-speech
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
@@ -40,5 +45,5 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tocsin-demo tocsin-report tocsin-bench
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tocsin-demo tocsin-demo-speech tocsin-report tocsin-bench
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

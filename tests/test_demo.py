@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.kinds.test_speech import clips
 from tocsin import demo
 from tocsin.attacks import stamps
 from tocsin.cli import main
-from tocsin.data import builtin
+from tocsin.data import builtin, spoken
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.base import Findings
+from tocsin.errors import InputError
 from tocsin.report.model import Report
 from tocsin.runtime import Runtime
 
 
 def sees_patches(train: Dataset, reserve: Dataset, *, runtime: Runtime, **options: Any) -> Report:
-    """Flags what shows BadNet's patch: enough of a detector for one of the two attacks."""
-    flagged = (train.inputs[:, -3:, -3:, 0] == stamps.checker(3)).all(axis=(1, 2))
+    """Flags what shows BadNet's patch: enough of a detector for one of the two attacks on pictures. Hears nothing."""
+    pictures = train.kind == "image"
+    flagged = (train.inputs[:, -3:, -3:, 0] == stamps.checker(3)).all(axis=(1, 2)) if pictures else np.zeros(len(train), bool)
     scores = flagged.astype(np.float32)
     return Report(train, reserve, Findings("ct", "fast", scores, flagged, (), 0.5), seconds=1.0)
 
@@ -31,7 +35,9 @@ def sees_patches(train: Dataset, reserve: Dataset, *, runtime: Runtime, **option
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = builtin.digits
     monkeypatch.setattr(builtin, "digits", lambda seed: digits(seed, train=1000, reserve=300, test=200))
-    monkeypatch.setattr(demo, "EPOCHS", 1)
+    quick = {kind: replace(show, training={"epochs": 1}) for kind, show in demo.SHOWS.items()}
+    monkeypatch.setattr(demo, "SHOWS", quick)
+    monkeypatch.setattr(spoken, "words", lambda seed, runtime: tuple(clips(n, seed=n, classes=10) for n in (300, 120, 60)))
     monkeypatch.setattr(importlib.import_module("tocsin.auditing"), "audit", sees_patches)
 
 
@@ -58,3 +64,24 @@ def test_the_command_prints_the_table_and_ends_with_0(tmp_path: Path, capsys: py
     out = capsys.readouterr().out
     assert [word for word in ("ASR before", "TPR", "FPR", "ASR after", "100.0 %", "nothing found") if word not in out] == []
     assert str(tmp_path / "demo" / "blend" / "index.html") in out
+
+
+@pytest.mark.usefixtures("_small")
+def test_speech_is_shown_with_spectrograms_players_and_its_nature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--kind", "speech", "--out", str(tmp_path / "demo"), "--device", "cpu"])
+    assert not ended.value.code
+    assert "synthetic speech" in capsys.readouterr().out
+    document = json.loads((tmp_path / "demo" / "demo.json").read_text())
+    assert "no person's voice" in document["data"]
+    rows = document["rows"]
+    assert [row["planted"] for row in rows][-1] == 0
+    assert rows[0]["planted"] > 0
+    assert rows[0]["asr_after"] == rows[0]["asr_before"]  # nothing was flagged, so the same network
+    page = (tmp_path / "demo" / rows[0]["attack"] / "index.html").read_text()
+    assert "--normalise clip" in page
+
+
+def test_a_kind_that_the_demo_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="kind: got 'smell', allowed: image, speech"):
+        list(demo.run(tmp_path, Runtime(device="cpu"), "smell"))

@@ -36,6 +36,7 @@ LAYERS = {
     "poisoning": 4,
     "canaries": 4,
     "detectors": 4,
+    "defenses": 4,
     "victim": 5,
     "report": 5,
     "decisions": 5,

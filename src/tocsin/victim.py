@@ -88,19 +88,21 @@ def train_victim(
     settings: FitSettings | None = None,
     runtime: Runtime | None = None,
     flip: bool = False,
+    normalise: str = "none",
 ) -> VictimResult:
     """Trains an ordinary network on ``train`` (a data set, or what an audit kept of it: ``train[~flagged]``) and tests it.
 
     ``test`` is clean; the attack's trigger is put on those of its samples that are the attack's victims. ``attack``: None
     measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`; None: the usual
-    one of the data's kind. ``settings``: None: those that are usual for the network. ``flip``: mirrored pictures as
-    augmentation. Raises `InputError` for data sets that do not belong together and unknown networks.
+    one of the data's kind. ``settings``: None: those that are usual for the network. ``flip``: mirrored pictures as augmentation.
+    ``normalise``: ``clip`` takes from a sound what is the same all through it (`Kind.normalising`). Raises `InputError` for data sets
+    that do not belong together and unknown networks.
     """
     check_test(train, test)
     runtime = runtime or Runtime()
     start = time.perf_counter()
     trial = Trial.of(attack, test) if attack is not None else None
-    kind = kind_of(train, flip=flip)
+    kind = kind_of(train, flip=flip, normalise=normalise)
     network = network or kind.network
     settings = settings or usual_settings(network)
     model = build_network(network, kind.channels, len(train.classes), runtime.seed)

@@ -9,7 +9,7 @@ from tocsin.data.dataset import Dataset
 from tocsin.detectors import DETECTORS, Asset, ConfusionTraining, SpectralSignatures
 from tocsin.errors import InputError
 from tocsin.kinds import KINDS, SpeechKind, kind_of
-from tocsin.kinds.speech import FLOOR, mel_bands
+from tocsin.kinds.speech import FLOOR, levelled, mel_bands
 from tocsin.runtime import Runtime
 
 RATE = 8000
@@ -76,6 +76,48 @@ def test_tensors_have_mean_nothing_and_deviation_one():
     assert kind.channels == 1
     silent = kind.to_tensor(torch.zeros(2, 4000, dtype=torch.int16))
     assert torch.isfinite(silent).all()
+
+
+def test_levelled_maps_are_what_is_left_of_the_heard_frames_without_their_mean():
+    rng = np.random.default_rng(0)
+    maps = np.full((2, 3, 5, 1), np.log(FLOOR), np.float32)
+    maps[0, :, 1:4] += rng.uniform(2, 5, (3, 3, 1))
+    got = levelled(torch.from_numpy(maps)).numpy()
+    heard = maps[0, :, 1:4]
+    np.testing.assert_allclose(got[0, :, 1:4], heard - heard.mean(axis=1, keepdims=True), atol=1e-5)
+    assert not got[0, :, [0, 4]].any()
+    assert not got[1].any()  # a clip of nothing but silence
+
+
+def test_a_filter_that_is_the_same_all_through_a_clip_is_levelled_away():
+    """Gains of up to 6 dB in each band: maps of clips differ by as much, levelled maps by a small part of it."""
+    data = clips(50, seed=4)
+    kind = kind_of(data, normalise="clip")
+    gains = torch.from_numpy(np.random.default_rng(1).uniform(-1.4, 1.4, (40, 1, 1)).astype(np.float32))  # 6 dB of power are 1.38
+    maps = kind.maps(torch.from_numpy(data.inputs))
+    loud = ((maps.exp() - FLOOR).clamp(min=0) * gains.exp() + FLOOR).log()
+    moved, left = (loud - maps).square().mean(), (levelled(loud) - levelled(maps)).square().mean()
+    assert float(moved) > 0.1
+    assert float(left) < 0.4 * float(moved)
+
+
+def test_normalised_tensors_have_their_own_statistics():
+    data = clips(100, seed=5)
+    kind = kind_of(data, normalise="clip")
+    x = kind.to_tensor(torch.from_numpy(data.inputs))
+    assert float(x.mean()) == pytest.approx(0, abs=0.02)
+    assert float(x.std()) == pytest.approx(1, abs=0.02)
+    torch.testing.assert_close(kind.maps(torch.from_numpy(data.inputs)), kind_of(data).maps(torch.from_numpy(data.inputs)))
+    assert kind_of(data, normalise="none") == kind_of(data)
+
+
+def test_normalising_in_ways_that_a_kind_does_not_have_is_refused():
+    with pytest.raises(InputError, match="normalise: got 'speaker', allowed: none, clip"):
+        kind_of(clips(10, seed=0), normalise="speaker")
+    pictures = Dataset.of_arrays(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4) % 2)
+    assert kind_of(pictures, normalise="none") == kind_of(pictures)
+    with pytest.raises(InputError, match="normalise: got 'clip'"):
+        kind_of(pictures, normalise="clip")
 
 
 def test_augmentation_moves_clips_in_time_and_brings_in_silence():

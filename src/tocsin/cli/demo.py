@@ -15,19 +15,22 @@ from tocsin.cli.console import progress, say, span, table
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder for the three reports and demo.json.")] = Path("tocsin-demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the reports and demo.json.")] = Path("tocsin-demo"),
+    kind: Annotated[
+        str, typer.Option(help="image: real handwritten digits; speech: synthetic spoken words (extra demo-speech).")
+    ] = "image",
     seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Poison handwritten digits in two ways and once not at all, audit each, and train before and after."""
+    """Poison data that come with the package, and once not, audit each set, and train before and after."""
     from tocsin import demo
     from tocsin.runtime import Runtime
 
     began = time.monotonic()
     with progress(quiet) as sink:
-        rows = list(demo.run(out, Runtime(device=device, seed=seed, progress=sink)))
+        rows = list(demo.run(out, Runtime(device=device, seed=seed, progress=sink), kind))
     if json:
         say(jsonlib.dumps([asdict(row) for row in rows], indent=2))
     elif not quiet:
@@ -46,6 +49,8 @@ def command(
             for r in rows
         ]
         table(["attack", "planted", "verdict", "ASR before", "TPR", "FPR", "ASR after", "ACC before", "ACC after"], cells)
+        show = demo.show_of(kind)
+        say(f"Data: {show.what}. Audited by: {show.detectors}.")
         for row in rows:
             say(f"Report on {row.attack}: {row.report}")
         say(f"Took {span(time.monotonic() - began)}.")

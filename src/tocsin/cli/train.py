@@ -26,6 +26,7 @@ def command(
     settings: options.Settings = None,
     network: Annotated[str | None, typer.Option(help="The network.", show_default="the usual one for such data")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.", show_default="as usual for the network")] = None,
+    normalise: Annotated[str, typer.Option(help="Sounds: clip takes from each clip its own mean of every band; or none.")] = "none",
     device: options.Device = "auto",
     seed: options.Seed = 0,
     size: options.Size = None,
@@ -58,7 +59,8 @@ def command(
         network = network or kind_of(train).network
         usual = usual_settings(network)
         fit = usual if epochs is None else replace(usual, epochs=epochs)
-        results = {name: train_victim(part, clean, measured, network=network, settings=fit, runtime=runtime) for name, part in sets.items()}
+        how: dict[str, Any] = {"network": network, "settings": fit, "runtime": runtime, "normalise": normalise}
+        results = {name: train_victim(part, clean, measured, **how) for name, part in sets.items()}
     if json:
         document: dict[str, Any] = {"attack": measured.recipe() if measured else None, "runs": {n: r.as_dict() for n, r in results.items()}}
         say(jsonlib.dumps(document, indent=2))

@@ -17,8 +17,10 @@ KINDS: Mapping[str, Callable[..., Kind]] = {"image": ImageKind.of, "speech": Spe
 __all__ = ["KINDS", "ImageKind", "Kind", "SpeechKind", "TableKind", "kind_of"]
 
 
-def kind_of(dataset: Dataset, *, flip: bool = False) -> Kind:
-    """The kind of ``dataset`` with its statistics. Raises `InputError` for a kind that nothing here knows."""
+def kind_of(dataset: Dataset, *, flip: bool = False, normalise: str = "none") -> Kind:
+    """The kind of ``dataset`` with its statistics. ``normalise``: see `Kind.normalising`. Raises `InputError` for a kind that nothing
+    here knows, and for what it does not have."""
     if dataset.kind not in KINDS:
         raise InputError(f"kind: {dataset.kind!r} is not known, allowed: {', '.join(KINDS)}")
-    return KINDS[dataset.kind](dataset, flip=flip)
+    kind = KINDS[dataset.kind](dataset, flip=flip)
+    return kind if normalise == "none" else kind.normalising(normalise, dataset)

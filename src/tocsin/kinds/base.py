@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from tocsin.errors import InputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from tocsin.data.dataset import Dataset
 
 
 class Kind(ABC):
@@ -18,6 +23,15 @@ class Kind(ABC):
     """Whether `to_tensor` is worth being done once and kept, where samples are not augmented."""
     network: ClassVar[str]
     """The network, a name of `NETWORKS`, that is trained on such data where none is named."""
+
+    def normalising(self, how: str, dataset: Dataset) -> Self:
+        """This kind, with each sample normalised by itself before networks read it, and the statistics of ``dataset`` so read.
+
+        Raises `InputError` for a way that the kind does not have.
+        """
+        if how != "none":
+            raise InputError(f"normalise: got {how!r}; these samples are not normalised one by one, allowed: none")
+        return self
 
     @property
     @abstractmethod

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ FLOOR = 1e-2
 silence: with a far lower floor that silence is all a network sees (98.7 against 84 % on FSDD, specification 2.1)."""
 _SHIFT = 0.1
 """Most of a clip that augmentation moves it by."""
+Normalise = Literal["none", "clip"]
+"""What networks read of the log-mel maps: the maps, or what is left once each clip's own mean of every band is taken off."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,27 @@ class SpeechKind(Kind):
     std: float
     mels: int = 40
     """Triangular bands on the HTK scale."""
+    normalise: Normalise = "none"
+    """clip: networks read `levelled` maps, to which a filter that is the same all through a clip makes little difference."""
 
     @classmethod
     def of(cls, dataset: Dataset, *, flip: bool = False) -> SpeechKind:
         """Statistics of ``dataset``, int16 (N, T), from at most 1,000 evenly spaced clips. Raises `InputError` without a rate."""
         if dataset.rate is None or dataset.inputs.ndim != 2:
             raise InputError(f"speech: clips must be (N, T) with a sampling rate, got {dataset.inputs.shape} and rate {dataset.rate}")
+        return cls(dataset.rate, 0.0, 1.0)._measured(dataset)
+
+    def normalising(self, how: str, dataset: Dataset) -> SpeechKind:
+        ways: tuple[Normalise, ...] = get_args(Normalise)
+        found = next((way for way in ways if way == how), None)
+        if found is None:
+            raise InputError(f"normalise: got {how!r}, allowed: {', '.join(ways)}")
+        return replace(self, normalise=found)._measured(dataset)
+
+    def _measured(self, dataset: Dataset) -> SpeechKind:
         rows = np.unique(np.linspace(0, max(len(dataset) - 1, 0), _STATISTICS_ROWS).astype(np.int64))
-        values = cls(dataset.rate, 0.0, 1.0).maps(torch.from_numpy(np.asarray(dataset.inputs[rows])))
-        return cls(dataset.rate, float(values.mean()), max(float(values.std()), 1e-3))
+        values = self._read(torch.from_numpy(np.asarray(dataset.inputs[rows])))
+        return replace(self, mean=float(values.mean()), std=max(float(values.std()), 1e-3))
 
     @property
     def channels(self) -> int:
@@ -89,8 +103,12 @@ class SpeechKind(Kind):
         mel = self.bands.to(inputs.device) @ self.power(inputs)
         return (mel + FLOOR).log()[..., None]
 
+    def _read(self, inputs: Tensor) -> Tensor:
+        maps = self.maps(inputs)
+        return levelled(maps) if self.normalise == "clip" else maps
+
     def to_tensor(self, inputs: Tensor) -> Tensor:
-        return ((self.maps(inputs) - self.mean) / self.std).permute(0, 3, 1, 2)
+        return ((self._read(inputs) - self.mean) / self.std).permute(0, 3, 1, 2)
 
     def waves(self, inputs: Tensor) -> Tensor:
         return unit(inputs)[:, None, None]
@@ -102,6 +120,16 @@ class SpeechKind(Kind):
         shift = torch.randint(0, 2 * most + 1, (batch, 1), generator=generator)
         at = (shift + torch.arange(length)).to(inputs.device)
         return F.pad(inputs, (most, most)).gather(1, at)
+
+
+def levelled(maps: Tensor) -> Tensor:
+    """Log-mel maps (B, M, T, 1) less each clip's mean of every band over the frames in which something is heard; zero in the others.
+
+    Silent frames must not stay as they are: without its mean, silence would show what that was.
+    """
+    heard = (maps > math.log(2 * FLOOR)).any(dim=1, keepdim=True)
+    count = heard.sum(dim=2, keepdim=True).clamp(min=1)
+    return torch.where(heard, maps - (maps * heard).sum(dim=2, keepdim=True) / count, 0.0)
 
 
 def unit(inputs: Tensor) -> Tensor:

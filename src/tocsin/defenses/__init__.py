@@ -1,0 +1,14 @@
+"""Defences that mend a trained network, one file each. To add one: its file and a line in `_DEFENSES`."""
+
+from __future__ import annotations
+
+from tocsin.defenses.base import Defense
+from tocsin.defenses.fineprune import FinePrune
+from tocsin.defenses.finetune import FineTune
+
+_DEFENSES: tuple[type[Defense], ...] = (FineTune, FinePrune)
+
+DEFENSES: dict[str, type[Defense]] = {defense.name: defense for defense in _DEFENSES}
+"""Every defence by its name."""
+
+__all__ = ["DEFENSES", "Defense", "FinePrune", "FineTune"]
