@@ -1,36 +1,68 @@
-"""Small networks that judge clips they were not trained on: the label check and the feature-collision test. Specification drl-clba-speech 5.3."""
+"""Small networks that judge clips they were not trained on: the label check and the feature-collision test (drl-clba-speech 5.3)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tocsin.kinds import Kind
 from tocsin.kinds.speech import FLOOR, SpeechKind
 from tocsin.learning import FitSettings, features, fit
 from tocsin.networks import build_network
 from tocsin.runtime import Runtime
 
-NETWORK = "tc-resnet8"
 _NEIGHBOURS = 10
 _BLOCK = 512
 
 
-@dataclass(frozen=True)
-class LevelledSpeech(SpeechKind):
-    """Log-mel maps whose bands have mean 0 over each clip's own speech: a network that reads them cannot hear a static colouring.
+_SHIFT = 0.1
+"""Most of a clip that augmentation moves it by."""
 
-    So the judges cannot learn such a trigger from the poison in their own training part, and go by what is said.
-    """
+
+@dataclass(frozen=True)
+class Maps(Kind):
+    """Ready-made maps (B, mels, frames), moved in time as augmentation."""
+
+    network: ClassVar[str] = "tc-resnet8"
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    def maps(self, inputs: Tensor) -> Tensor:
+        return inputs[..., None]
 
     def to_tensor(self, inputs: Tensor) -> Tensor:
-        values = self.maps(inputs)[..., 0]
-        spoken = (values.amax(1, keepdim=True) > np.log(2 * FLOOR)).float()
+        return inputs[:, None]
+
+    def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        frames = inputs.shape[2]
+        most = max(1, round(_SHIFT * frames))
+        shift = torch.randint(0, 2 * most + 1, (len(inputs), 1), generator=generator)
+        at = (shift + torch.arange(frames)).to(inputs.device)[:, None].expand_as(inputs)
+        return torch.nn.functional.pad(inputs, (most, most)).gather(2, at)
+
+
+def levelled(clips: np.ndarray, rate: int) -> np.ndarray:
+    """(n, mels, frames) float32 log-mel maps of int16 (n, T), each band of mean 0 over the clip's own speech, 0 where there is none.
+
+    A network that reads them hears no static colouring. So the judges cannot learn such a trigger from the poison in their own training
+    part, and go by what is said.
+    """
+    kind, out = SpeechKind(rate, 0.0, 1.0), []
+    for start in range(0, len(clips), _BLOCK):
+        values = kind.maps(torch.from_numpy(np.array(clips[start : start + _BLOCK])))[..., 0]
+        spoken = (values.amax(1, keepdim=True) > math.log(2 * FLOOR)).float()
         mean = (values * spoken).sum(2, keepdim=True) / spoken.sum(2, keepdim=True).clamp(min=1)
-        return ((values - mean) * spoken / self.std)[:, None]
+        out.append((values - mean) * spoken)
+    maps = torch.cat(out)
+    return np.asarray(maps / maps.std().clamp(min=1e-3))
 
 
 @dataclass(frozen=True)
@@ -47,17 +79,17 @@ def judge(clips: np.ndarray, labels: np.ndarray, classes: int, rate: int, folds:
     """Each part of ``clips`` int16 (n, T) is judged by a network trained on the others, with the labels they came with."""
     from scipy.special import log_softmax
 
-    kind = LevelledSpeech(rate, 0.0, 1.0)
+    kind, maps = Maps(), levelled(clips, rate)
     doubt, collision = np.zeros(len(labels)), np.zeros(len(labels))
     for number, part in enumerate(parts(labels, folds, runtime.seed)):
         rest = ~part
         if rest.sum() < 2 or not part.any():
             continue
-        network = build_network(NETWORK, 1, classes, runtime.seed + number)
+        network = build_network(kind.network, 1, classes, runtime.seed + number)
         how = FitSettings(epochs=epochs, batch=64)
         quiet = replace(runtime, progress=lambda stage, share, number=number: runtime.progress("judging labels", (number + share) / folds))
-        fit(network, clips[rest], labels[rest], kind, how, quiet)
-        inner = features(network, clips[part], kind, replace(runtime, progress=lambda stage, share: None))
+        fit(network, maps[rest], labels[rest], kind, how, quiet)
+        inner = features(network, maps[part], kind, replace(runtime, progress=lambda stage, share: None))
         head = network.head
         logits = inner @ head.weight.detach().float().cpu().numpy().T + head.bias.detach().float().cpu().numpy()
         doubt[part] = -log_softmax(logits, axis=1)[np.arange(len(inner)), labels[part]]

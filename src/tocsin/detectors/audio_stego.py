@@ -1,8 +1,8 @@
-"""Audio steganography: finds the trigger that a part of a class shares, however quiet. Specification drl-clba-speech 5.3; docs/audio-stego.md.
+"""Audio steganography: finds the trigger that a part of a class shares. Specification drl-clba-speech 5.3; docs/audio-stego.md.
 
-Clips are read in several ways (long-term spectrum, narrow peaks, beginning, end, fine residuals). In each class it is asked whether some clips
-share a shift that none of the class's clean reserve clips has, whoever speaks; and whether some are further out, doubted or surrounded by another
-label more often than the reserve's are. No trained victim is read.
+Clips are read in several ways (long-term spectrum, narrow peaks, beginning, end, fine residuals). In each class it is asked whether some
+clips share a shift that none of the class's clean reserve clips has, whoever speaks; and whether some are further out, doubted or
+surrounded by another label more often than the reserve's are. No trained victim is read.
 """
 
 from __future__ import annotations
@@ -42,8 +42,13 @@ VIEWS: Mapping[str, tuple[Callable[[sounds.Sounds], np.ndarray], ...]] = {
 DISTANT = ("long-term spectrum", "residuals")
 """Views in which a single clip far from its class is suspect too, whatever others do."""
 _CLIPS = 256
-_FAMILIES = 3
-"""Kinds of test that share alpha: views in which a class stands out, any view, and single clips."""
+_SPEND = {"candidates": 0.6, "views": 0.2, "single clips": 0.2}
+"""How alpha is divided: classes that stand out, in all such views together; each view in which a class is above the typical one;
+single clips."""
+_HINT, _PROVED = 0.1, 20.0
+"""Weight of the shift in the scores of a class that is not named, and what the scores of flagged clips are raised by, to be above those."""
+_ABOVE_TYPICAL = 1.0
+"""Deviations by which a class's gain must exceed the median class's for a view to be tested by itself."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class Shifts:
     """(classes, views): how far the class's gain stands out from those of the others, in deviations."""
     p: np.ndarray
     """(classes, views): chance of so few reserve clips among the shifted ones."""
+
+    def odds(self, k: int, views: np.ndarray) -> np.ndarray:
+        """(size of class k,) log odds of being shifted, added up over ``views`` (views,) bool."""
+        return np.sum([self.found[k, view].odds for view, taken in zip(VIEWS, views, strict=True) if taken], axis=0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,19 @@ class AudioStego(VictimReader):
             },
         )  # fmt: skip
 
+    def statistics(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
+        """By name, (N,) of the inspected clips: each statistic by itself, without any decision; for benchmarks."""
+        heard = self._listen(train, reserve, runtime)
+        shifts, out = self._shifts(heard, runtime), {}
+        for view in VIEWS:
+            values = np.zeros(len(heard.labels))
+            for (k, name), shift in shifts.found.items():
+                if name == view:
+                    values[heard.labels == k] = shift.odds
+            out[f"shared: {view}"] = values
+        out |= self._single(heard, train, reserve, runtime)
+        return {name: values[: len(train)] for name, values in out.items()}
+
     def _listen(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Heard:
         labels = np.concatenate([train.labels, reserve.labels])
         inside = np.arange(len(labels)) >= len(train)
@@ -161,7 +183,9 @@ class AudioStego(VictimReader):
         """(size of class k, d): its clips in units of how the clips of other classes spread within their voices."""
         x, mine = heard.views[view], heard.labels == k
         others = ~mine if not mine.all() else mine
-        return np.asarray(x[mine] @ whitener(centred_within(x[others], heard.labels[others] * self.voices + heard.voice[k][others]), self.shrink))
+        return np.asarray(
+            x[mine] @ whitener(centred_within(x[others], heard.labels[others] * self.voices + heard.voice[k][others]), self.shrink)
+        )
 
     def _shifts(self, heard: Heard, runtime: Runtime) -> Shifts:
         found: dict[tuple[int, str], Shift] = {}
@@ -173,7 +197,7 @@ class AudioStego(VictimReader):
                 found[k, view] = cross_fitted(leading(white, voice), voice, heard.reserve[mine], heard.fold[mine])
                 gain[k, column] = found[k, view].gain
                 runtime.progress("shared patterns", (column + (k + 1) / heard.classes) / len(VIEWS))
-            p[:, column] = unlike_reserve(heard, {k: found[k, view].odds > 0 for k, v in found if v == view})
+            p[:, column] = unlike_reserve(heard, {k: shift.odds > 0 for (k, v), shift in found.items() if v == view})
         runtime.progress("shared patterns", 1.0)
         return Shifts(found, np.stack([mad_index(column) for column in gain.T], axis=1), p)
 
@@ -198,38 +222,34 @@ class AudioStego(VictimReader):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """(scores (n + m,), flagged (n + m,), p-values (classes,), evidence)."""
         labels, reserve, classes = heard.labels, heard.reserve, heard.classes
-        names = list(VIEWS)
         present = np.unique(labels[~reserve]).tolist()
-        odds, p = np.zeros(len(labels)), np.ones(classes)
-        together = {k: sum_of(shifts, k, [v for c, v in enumerate(names) if shifts.index[k, c] > self.stands_out]) for k in present}
-        candidates = {k: values for k, values in together.items() if values is not None}
-        of_candidates = len(candidates) * unlike_reserve(heard, {k: values > 0 for k, values in candidates.items()})
-        of_views = len(present) * len(names) * shifts.p
-        flagged = np.zeros(len(labels), bool)
+        odds, flagged = np.zeros(len(labels)), np.zeros(len(labels), bool)
+        outstanding, tested = shifts.index > self.stands_out, shifts.index > _ABOVE_TYPICAL
+        # Where nothing stands out, what stands out most is the hint that clips are ranked by.
+        chosen = {k: outstanding[k] if outstanding[k].any() else shifts.index[k] == shifts.index[k].max() for k in present}
+        candidates = [k for k in present if outstanding[k].any()]
+        together = unlike_reserve(heard, {k: shifts.odds(k, chosen[k]) > 0 for k in present})
+        together = np.where(outstanding.any(1), np.minimum(1.0, together * max(1, len(candidates)) / _SPEND["candidates"]), 1.0)
+        each = np.where(tested, np.minimum(1.0, shifts.p * max(1, int(tested.sum())) / _SPEND["views"]), 1.0)
         for k in present:
-            telling = [v for c, v in enumerate(names) if _FAMILIES * of_views[k, c] <= self.alpha]
-            if k in candidates and _FAMILIES * of_candidates[k] <= self.alpha:
-                telling = [v for c, v in enumerate(names) if v in telling or shifts.index[k, c] > self.stands_out]
-            p[k] = min(1.0, _FAMILIES * min([float(of_views[k].min()), float(of_candidates[k]) if k in candidates else 1.0]))
-            values = sum_of(shifts, k, telling)
-            if values is not None:
-                odds[labels == k] = values
+            telling = each[k] <= self.alpha
+            if together[k] <= self.alpha:
+                telling = telling | chosen[k]
+            if telling.any():
+                values = shifts.odds(k, telling)
                 flagged[labels == k] = values > 0
-        surprise, evidence = np.zeros(len(labels)), {}
+                odds[labels == k] = np.where(values > 0, values + _PROVED, values)
+            else:
+                odds[labels == k] = _HINT * shifts.odds(k, chosen[k])
+        p, surprise, alone = np.minimum(together, each.min(1)), np.zeros(len(labels)), {}
         for name, values in single.items():
-            limits, alone = tail_excess(values[~reserve], labels[~reserve], values[reserve], labels[reserve], classes, self.share)
-            alone = np.minimum(1.0, _FAMILIES * len(single) * alone)
-            p = np.minimum(p, alone)
-            flagged |= (alone <= self.alpha)[labels] & (values > limits[labels])
+            limits, mine = tail_excess(values[~reserve], labels[~reserve], values[reserve], labels[reserve], classes, self.share)
+            mine = np.minimum(1.0, mine * len(single) / _SPEND["single clips"])
+            p, alone[name] = np.minimum(p, mine), mine.tolist()
+            flagged |= (mine <= self.alpha)[labels] & (values > limits[labels])
             surprise -= np.log10(conformal(values, values[reserve]))
-            evidence[name] = alone.tolist()
-        told = {v: {"index": shifts.index[:, c].tolist(), "p": shifts.p[:, c].tolist()} for c, v in enumerate(names)}
-        return odds + surprise, flagged, p, {"views": told, "single clips": evidence, "candidates": sorted(candidates)}
-
-
-def sum_of(shifts: Shifts, k: int, views: list[str]) -> np.ndarray | None:
-    """(size of class k,) log odds of being shifted, added up over ``views``; None for none."""
-    return np.sum([shifts.found[k, view].odds for view in views], axis=0) if views else None
+        told = {v: {"index": shifts.index[:, c].tolist(), "p": shifts.p[:, c].tolist()} for c, v in enumerate(VIEWS)}
+        return odds + surprise, flagged, p, {"views": told, "single clips": alone, "candidates": candidates}
 
 
 def unlike_reserve(heard: Heard, shifted: Mapping[int, np.ndarray]) -> np.ndarray:

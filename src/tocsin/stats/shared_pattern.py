@@ -1,8 +1,8 @@
 """Do some samples of a class share a shift that its clean ones do not? Specification drl-clba-speech 5.3, items 1 and 2.
 
-A trigger that is the same in all poisons moves their features by about the same vector, whoever speaks. So a sample of a class is explained
-as its voice's centre, plus the shift if it is poison, plus noise of the spread that samples of the *other* classes have. Samples known to be clean
-have no shift. The shift is fitted by EM, and what it explains is compared with what voices alone do.
+A trigger that is the same in all poisons moves their features by about the same vector, whoever speaks. So a sample of a class is
+explained as its voice's centre, plus the shift if it is poison, plus noise of the spread that samples of the *other* classes have.
+Samples known to be clean have no shift. The shift is fitted by EM, and what it explains is compared with what voices alone do.
 """
 
 from __future__ import annotations
@@ -79,10 +79,35 @@ def common_shift(x: np.ndarray, voice: np.ndarray, known: np.ndarray) -> Shift:
     if free.sum() < 4:
         return nothing
     member = (voice[:, None] == np.unique(voice)).astype(np.float64)
-    best = max((_fit(x, member, free, start, _TRIAL)[1] for start in _starts(x, voice, free)), key=lambda found: found.gain, default=nothing)
+    best = max(
+        (_fit(x, member, free, start, _TRIAL)[1] for start in _starts(x, voice, free)), key=lambda found: found.gain, default=nothing
+    )
     p = np.where(free, 1 / (1 + np.exp(-best.odds)), 0.0)
-    found = _fit(x, member, free, p, _ROUNDS)[1]
+    found = _fit(x, member, free, p, _ROUNDS, widths=True)[1]
     return found if found.gain > 0 else nothing
+
+
+def _own_widths(along: np.ndarray, length: float, free: np.ndarray, odds: np.ndarray) -> np.ndarray:
+    """(n,) log odds along the shift alone, if each of the two groups has the width it has.
+
+    ``along`` (n,) is how far a sample lies along the shift, 0 at its voice's centre. Unit noise puts the border
+    halfway; but a trigger moves some
+    samples less than others, and the border belongs nearer to the narrower group. Beyond the two centres the odds go on as straight lines.
+    """
+    p, low = np.where(free, 1 / (1 + np.exp(-odds)), 0.0), 1.0 / (free.sum() + 1)
+    for _ in range(_ROUNDS):
+        weights = np.stack([1 - p, p])
+        total = np.maximum(weights.sum(1), 1e-9)
+        m = weights @ along / total
+        sd = np.sqrt(np.maximum((weights * np.square(along - m[:, None])).sum(1) / total, 0.25))
+        share = min(max(float(p[free].mean()), low), 1 - low)
+        if m[1] - m[0] < 0.5 * length:
+            return odds
+        at = np.clip(along, m[0], m[1])
+        z = (at - m[:, None]) / sd[:, None]
+        out = 0.5 * np.square(z[0]) - 0.5 * np.square(z[1]) + np.log(sd[0] / sd[1]) + np.log(share / (1 - share)) + (along - at)
+        p = np.where(free, 1 / (1 + np.exp(-np.clip(out, -_LIMIT, _LIMIT))), 0.0)
+    return np.asarray(np.clip(out, -_LIMIT, _LIMIT))
 
 
 def _starts(x: np.ndarray, voice: np.ndarray, free: np.ndarray) -> Iterator[np.ndarray]:
@@ -98,7 +123,7 @@ def _starts(x: np.ndarray, voice: np.ndarray, free: np.ndarray) -> Iterator[np.n
         yield free.astype(np.float64)
 
 
-def _fit(x: np.ndarray, member: np.ndarray, free: np.ndarray, p: np.ndarray, rounds: int) -> tuple[np.ndarray, Shift]:
+def _fit(x: np.ndarray, member: np.ndarray, free: np.ndarray, p: np.ndarray, rounds: int, widths: bool = False) -> tuple[np.ndarray, Shift]:
     """EM from ``p`` (n,): voices' centres and the shift by least squares, then the odds."""
     sizes = member.sum(0) + 0.3  # a voice with hardly a sample stays near the middle
     low = 1.0 / (free.sum() + 1)
@@ -116,7 +141,10 @@ def _fit(x: np.ndarray, member: np.ndarray, free: np.ndarray, p: np.ndarray, rou
         p = np.where(free, 1 / (1 + np.exp(-odds)), 0.0)
     plain = -0.5 * np.square(x - centres).sum(1)
     mixed = np.where(free, np.log1p(-share) + plain + np.logaddexp(0, odds), plain)
-    return p, Shift(odds, float(p[free].mean()), float(np.linalg.norm(shift)), float((mixed - alone).mean()))
+    length = float(np.linalg.norm(shift))
+    if widths:
+        odds = _own_widths((x - centres) @ shift / max(length, 1e-9), length, free, odds)
+    return p, Shift(odds, float(p[free].mean()), length, float((mixed - alone).mean()))
 
 
 def cross_fitted(x: np.ndarray, voice: np.ndarray, reserve: np.ndarray, fold: np.ndarray) -> Shift:

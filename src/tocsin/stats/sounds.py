@@ -92,46 +92,36 @@ def _part(sounds: Sounds, start: np.ndarray) -> np.ndarray:
     return np.asarray(np.take_along_axis(sounds.log_power, frames[:, None, :], axis=2).mean(2))
 
 
-def course(sounds: Sounds, parts: int = 8) -> np.ndarray:
-    """(B, mels * parts): the log-mel map, cut in equally long parts from the beginning of the sound to its end."""
-    mel = np.log(np.matmul(sounds.bands, sounds.power) + _QUIET)
-    start, stop = sounds.first / sounds.hop, np.maximum(sounds.after / sounds.hop, sounds.first / sounds.hop + 1)
-    edges = start[:, None] + (stop - start)[:, None] * np.arange(parts + 1) / parts
-    total = np.pad(np.cumsum(mel, axis=2), ((0, 0), (0, 0), (1, 0)))
-    low = np.clip(np.floor(edges).astype(np.int64), 0, mel.shape[2] - 1)
-    share = np.clip(edges - low, 0, 1)[:, None, :]
-    below, above = (np.take_along_axis(total, (low + step)[:, None, :], axis=2) for step in (0, 1))
-    sums = np.diff((1 - share) * below + share * above, axis=2)
-    return np.asarray((sums / ((stop - start)[:, None, None] / parts)).reshape(len(mel), -1))
-
-
 def residuals(sounds: Sounds) -> np.ndarray:
-    """(B, 3 * (2 + orbits)): of each high-pass residual its mean size over that of the clip and its kurtosis (logarithms), and the square roots
-    of its third-order co-occurrences, brought together with their mirror images in time and in sign.
+    """(B, 3 * (2 + orbits)): of each high-pass residual its mean size over that of the clip and its kurtosis (logarithms), and the
+    square roots
+    of its third-order co-occurrences, brought
+    together with their mirror images in time and in sign.
     """
     return np.concatenate([_residual(sounds, order) for order in ORDERS], axis=1)
 
 
 def _residual(sounds: Sounds, order: int) -> np.ndarray:
-    wave = sounds.clips.astype(np.float64)
-    rows, table = len(wave), _orbits(2 * _LEVELS + 1)
-    r = np.diff(wave, n=order, axis=1)
+    rows, base = len(sounds.clips), 2 * _LEVELS + 1
+    r = np.diff(sounds.clips.astype(np.int32), n=order, axis=1)
     on = sounds.inside[:, order:] & sounds.inside[:, :-order]
     count = np.maximum(on.sum(1), 1)
-    size = (np.abs(r) * on).sum(1) / count
-    own = (np.abs(wave) * sounds.inside).sum(1) / np.maximum(sounds.inside.sum(1), 1)
-    away = (r - ((r * on).sum(1) / count)[:, None]) * on
-    variance, fourth = (np.square(away).sum(1) / count, np.square(np.square(away)).sum(1) / count)
-    typical = np.nan_to_num(np.nanmedian(np.where(on | ~on.any(1, keepdims=True), np.abs(r), np.nan), axis=1))
-    coded = np.clip(np.rint(r / np.maximum(1.0, typical)[:, None]), -_LEVELS, _LEVELS).astype(np.int64) + _LEVELS
-    base = 2 * _LEVELS + 1
-    triple, usable = (coded[:, :-2] * base + coded[:, 1:-1]) * base + coded[:, 2:], on[:, :-2] & on[:, 2:]
-    orbits = int(table.max()) + 1
-    codes = (np.arange(rows)[:, None] * orbits + table[triple])[usable]
-    counts = np.bincount(codes, minlength=rows * orbits).reshape(rows, orbits)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    far = np.abs(r)
+    own = np.abs(sounds.clips.astype(np.float32)).sum(1) / np.maximum(sounds.inside.sum(1), 1)  # silent outside
+    size = (far * on).sum(1) / count
+    away = (r - ((r * on).sum(1) / count)[:, None].astype(np.float32)) * on
+    squares = np.square(away)
+    variance, fourth = squares.sum(1, dtype=np.float64) / count, np.square(squares).sum(1, dtype=np.float64) / count
     moments = np.stack([np.log((size + 1e-3) / (own + 1e-3)), np.log((fourth + 1e-3) / (np.square(variance) + 1e-3))], axis=1)
-    return np.concatenate([moments, np.sqrt(shares)], axis=1)
+    ordered = np.sort(np.where(on, far, np.iinfo(np.int32).max), axis=1)
+    typical = np.take_along_axis(ordered, ((count - 1) // 2)[:, None], axis=1)
+    typical = np.where(on.any(1, keepdims=True), np.maximum(typical, 1), 1).astype(np.float32)
+    coded = np.clip(np.rint(r / typical), -_LEVELS, _LEVELS).astype(np.int16) + np.int16(_LEVELS)
+    usable, table = on[:, :-2] & on[:, 2:], _orbits(base)
+    triple = ((coded[:, :-2] * base + coded[:, 1:-1]) * base + coded[:, 2:])[usable]
+    orbits = int(table.max()) + 1
+    counts = np.bincount(np.repeat(np.arange(rows) * orbits, usable.sum(1)) + table[triple], minlength=rows * orbits).reshape(rows, orbits)
+    return np.concatenate([moments, np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1))], axis=1)
 
 
 @lru_cache(maxsize=4)
@@ -144,7 +134,8 @@ def _orbits(base: int) -> np.ndarray:
 
 
 def checks(sounds: Sounds) -> np.ndarray:
-    """(B, 8): energy above 0.9 of half the rate over all; energy in the highest band over the median band's; energy where the clip is silent;
+    """(B, 8): energy above 0.9 of half the rate over all; energy in the highest band over the median band's; energy where
+    the clip is silent;
     length of the sound; exact zeros in it; loudest over mean loudness; constant offset; level of its quiet frames."""
     wave, inside = sounds.clips / 32768, sounds.inside
     length = np.maximum(inside.sum(1), 1)

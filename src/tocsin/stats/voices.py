@@ -13,8 +13,8 @@ def voices(
 ) -> np.ndarray:
     """(n,) int64: which of ``count`` clusters of the samples of all classes but ``leave`` each sample is nearest to.
 
-    ``sound`` (n, d) from the centre of its class. ``speakers`` (n,) int64, -1 where not known: a speaker's samples then have one place, the mean
-    of those outside class ``leave``, so that no speaker is divided.
+    ``sound`` (n, d) from the centre of its class. ``speakers`` (n,) int64, -1 where not known: a speaker's samples then have one place, the
+    mean of those outside class ``leave``, so that no speaker is divided.
     """
     values, vectors = np.linalg.eigh(sound.T @ sound)
     place = sound @ vectors[:, : -min(_AXES, len(values)) - 1 : -1]
@@ -33,7 +33,7 @@ def _by_speaker(place: np.ndarray, outside: np.ndarray, speakers: np.ndarray) ->
     heard = told & (sizes[speakers] > 0)
     out = place.copy()
     out[heard] = (sums / np.maximum(sizes, 1)[:, None])[speakers[heard]]
-    return out
+    return np.asarray(out)
 
 
 def _nearest(place: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def _centres(place: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
     """k-means: (count, q), the best of a few random starts."""
     best, least = place[:count], np.inf
     for _ in range(_RESTARTS):
-        centres = place[rng.choice(len(place), count, replace=False)]
+        centres = _apart(place, count, rng)
         for _ in range(_ROUNDS):
             own = _nearest(place, centres)
             sizes = np.bincount(own, minlength=count)
@@ -55,3 +55,14 @@ def _centres(place: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
         if rest < least:
             best, least = centres, rest
     return best
+
+
+def _apart(place: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, q) samples to start from, each drawn by its squared distance from those before it (k-means++)."""
+    chosen = [int(rng.integers(len(place)))]
+    away = np.full(len(place), np.inf)
+    for _ in range(count - 1):
+        away = np.minimum(away, np.square(place - place[chosen[-1]]).sum(1))
+        total = float(away.sum())
+        chosen.append(int(rng.choice(len(place), p=away / total if total > 0 else None)))
+    return place[chosen]
