@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tocsin.detectors.ac import ActivationClustering
 from tocsin.detectors.asset import Asset
+from tocsin.detectors.audio_stego import AudioStego
 from tocsin.detectors.base import ClassEvidence, Detector, Findings
 from tocsin.detectors.beatrix import Beatrix
 from tocsin.detectors.ct import ConfusionTraining
@@ -25,6 +26,7 @@ _DETECTORS: tuple[type[Detector], ...] = (
     Strip,
     SentiNet,
     Frequency,
+    AudioStego,
 )
 
 DETECTORS: dict[str, type[Detector]] = {cls.name: cls for cls in _DETECTORS}
@@ -34,6 +36,7 @@ __all__ = [
     "DETECTORS",
     "ActivationClustering",
     "Asset",
+    "AudioStego",
     "Beatrix",
     "ClassEvidence",
     "ConfusionTraining",
