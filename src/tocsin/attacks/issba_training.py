@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tocsin.attacks.training import batches, pixels
 from tocsin.data.dataset import Dataset
-from tocsin.learning import autocast, descend, deterministic, gatherer
+from tocsin.learning import descend, deterministic, gatherer
 from tocsin.networks.steganography import SecretDecoder, SecretEncoder
 from tocsin.runtime import Runtime
 
@@ -68,11 +68,10 @@ def train_encoder(dataset: Dataset, bits: int, width: int, how: Schedule, runtim
         for step, rows in enumerate(batches(len(dataset), how.batch, how.steps, generator)):
             x = pixels(gather(rows))
             secret = torch.randint(0, 2, (len(rows), bits), generator=generator).float().to(device)
-            with autocast(device):
-                residual = encoder(secret, x).float()
-                stamped = (x + residual).clamp(0, 1)
-                read = decoder(stamped).float()
-            loss = hidden * F.binary_cross_entropy_with_logits(read, secret)
+            # In float32: a change of a few bytes is lost in bfloat16, whose gradients of maps of one pixel are NaN on some CPUs.
+            residual = encoder(secret, x)
+            stamped = (x + residual).clamp(0, 1)
+            loss = hidden * F.binary_cross_entropy_with_logits(decoder(stamped), secret)
             if step >= how.secret_steps:  # until then the bits alone count
                 share = min(1.0, (step + 1 - how.secret_steps) / (0.5 * (how.steps - how.secret_steps)))
                 loss = loss + share * (close * residual.square().mean() + alike * (1 - ssim(x, stamped)).mean())
