@@ -37,7 +37,7 @@ from tocsin.runtime import Runtime
 OURS = [name for name, cls in DETECTORS.items() if issubclass(cls, FeatureDetector)]
 TARGET, RATE, BLOCK = 3, 0.01, 20000
 AWAY = 24.0
-"""So far that the planted group is a direction of large variance, which is what SS and AC suppose; at 12 neither finds it, at ART neither."""
+"""So far that the planted group makes a direction of large variance, as SS and AC suppose. At 12 it does not, and neither finds it."""
 
 Flags = tuple[np.ndarray, np.ndarray]
 """(N,) bool, and (N,) scores."""
@@ -119,7 +119,8 @@ def art_methods(victim: Victim) -> dict[str, Callable[[], Flags]]:
         return ~np.asarray(clean, bool), scores
 
     def activation() -> Flags:
-        flagged = ~np.asarray(ActivationDefence(classifier, features, one_hot).detect_poison(nb_clusters=2, nb_dims=10, reduce="PCA")[1], bool)
+        defence = ActivationDefence(classifier, features, one_hot)
+        flagged = ~np.asarray(defence.detect_poison(nb_clusters=2, nb_dims=10, reduce="PCA")[1], bool)
         return flagged, flagged.astype(float)
 
     return {"ss": spectral, "ac": activation}

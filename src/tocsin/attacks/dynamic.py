@@ -24,6 +24,7 @@ class Dynamic(LearnedAttack):
 
     name = "dynamic"
     kinds = frozenset({"image"})
+    learning_version = 2
 
     rate: float = 0.003
     """Share of the whole training set that is poisoned."""
