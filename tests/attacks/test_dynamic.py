@@ -16,7 +16,7 @@ from tocsin.networks.encoder_decoder import EncoderDecoder, squash
 from tocsin.runtime import Runtime
 
 WIDTHS = (4, 8)
-QUICK = Schedule(mask_steps=40, steps=40, batch=32, density=0.032, share=0.2, network="small", target=0)
+QUICK = Schedule(mask_steps=40, mask_batch=32, steps=40, batch=32, density=0.032, share=0.2, network="small", target=0)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact, nchypergeom_fisher
 
-from tests.detectors.handmade import noise_set
+from tests.detectors.handmade import linear_victim, noise_set
+from tocsin.data.dataset import Dataset
 from tocsin.detectors.excess import chance_of_clean, class_test, excess_p, split
+from tocsin.detectors.sentinet import SentiNet
 from tocsin.detectors.strip import Strip
 from tocsin.errors import InputError
 
@@ -97,3 +101,48 @@ def test_presets() -> None:
     assert Strip.preset("fast") == Strip()
     with pytest.raises(InputError, match="preset"):
         Strip.preset("thorough")
+
+
+def constant_set(count: int) -> Dataset:
+    return Dataset.of_arrays(np.full((count, 8, 8, 1), 7, np.uint8), np.arange(count) % 3)
+
+
+def one_sample_in_a_class() -> tuple[Dataset, Dataset]:
+    train = noise_set(60, 0)
+    return train[(train.labels != 2) | (np.arange(60) == 2)], noise_set(30, 1)
+
+
+def class_without_reserve() -> tuple[Dataset, Dataset]:
+    train, reserve = noise_set(60, 0), noise_set(30, 1)
+    return train[train.labels != 2], reserve[reserve.labels != 1]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", [Strip(overlays=4), SentiNet(images=4, fit=10)], ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "sets",
+    [
+        lambda: (constant_set(60), constant_set(30)),
+        one_sample_in_a_class,
+        class_without_reserve,
+        lambda: (noise_set(60, 0, classes=2), noise_set(30, 1, classes=2)),
+        lambda: (noise_set(60, 0, classes=1), noise_set(30, 1, classes=1)),
+        lambda: (noise_set(1000, 0, classes=1000, size=2), noise_set(1000, 1, classes=1000, size=2)),
+        lambda: (noise_set(60, 0, size=1), noise_set(30, 1, size=1)),
+    ],
+    ids=["constant", "one sample in a class", "class without reserve", "two classes", "one class", "1,000 classes", "one pixel"],
+)
+def test_degenerate_data_neither_break_it_nor_are_a_finding(method: Strip | SentiNet, sets: Callable[[], tuple[Dataset, Dataset]]) -> None:
+    victim, _ = linear_victim(*sets())
+    found = method.inspect(victim.train, victim.reserve, victim.runtime, victim=victim)
+    assert found.scores.shape == (len(victim.train),)
+    assert np.isfinite(found.scores).all()
+    assert not found.found
+
+
+@pytest.mark.parametrize("method", [Strip(overlays=4), SentiNet(images=4, fit=10)], ids=lambda method: method.name)
+def test_a_network_that_diverged_is_named(method: Strip | SentiNet) -> None:
+    victim, _ = linear_victim(noise_set(60, 0), noise_set(30, 1))
+    victim.network.head.weight.data[0, 0] = float("nan")
+    with pytest.raises(InputError, match="diverged"):
+        method.inspect(victim.train, victim.reserve, victim.runtime, victim=victim)

@@ -24,6 +24,7 @@ class Dynamic(LearnedAttack):
 
     name = "dynamic"
     kinds = frozenset({"image"})
+    learning_version = 2
 
     rate: float = 0.003
     """Share of the whole training set that is poisoned."""
@@ -37,10 +38,12 @@ class Dynamic(LearnedAttack):
     """Share of the picture that the mask may cover without a penalty."""
     mask_steps: int = 300
     """Steps in which the mask network is trained (published: 25 epochs, on CIFAR-10 some 9,800 steps)."""
-    steps: int = 2000
+    mask_batch: int = 32
+    """Samples a step of that (published: 128)."""
+    steps: int = 800
     """Steps in which generator and classifier are trained together (published: 600 epochs, on CIFAR-10 some 234,000 steps)."""
     batch: int = 128
-    """Samples a step."""
+    """Samples a step of that."""
     share: float = 0.1
     """Share of a batch with its own trigger, and as much again with another sample's, while the generator is trained."""
     network: str = "small"
@@ -52,8 +55,11 @@ class Dynamic(LearnedAttack):
         stamps.check_positive(self, "mask_steps", "steps")
         if not self.widths or min(self.widths) < 1 or len(self.widths) > 6:
             raise InputError(f"widths: got {self.widths}, allowed are one to six widths from 1")
-        if self.batch < 8:
-            raise InputError(f"batch: got {self.batch}, allowed is from 8, so that each kind of sample has its part")
+        if self.batch < 8 or self.mask_batch < 2:
+            raise InputError(
+                f"batch and mask_batch: got {self.batch} and {self.mask_batch}, allowed are a batch from 8, so that each kind of sample "
+                "has its part, and a mask_batch from 2"
+            )
         if not 0 < self.share <= 0.4:
             raise InputError(f"share: got {self.share}, allowed is above 0 up to 0.4: two such shares and clean samples make a batch")
 
@@ -63,7 +69,7 @@ class Dynamic(LearnedAttack):
 
         if len(dataset) < 8:
             raise InputError(f"attack {self.name}: {len(dataset)} samples are too few to learn from, at least 8 are needed")
-        how = Schedule(self.mask_steps, self.steps, self.batch, self.density, self.share, self.network, self.target)
+        how = Schedule(self.mask_steps, self.mask_batch, self.steps, self.batch, self.density, self.share, self.network, self.target)
         painter, figures = train_painter(dataset, self.widths, how, runtime)
         return {
             "shape": np.array(dataset.inputs.shape[1:]),

@@ -14,13 +14,12 @@ from tocsin.attacks.adversarial import PixelClassifier
 from tocsin.attacks.training import Standardise, batches, pixels
 from tocsin.data.dataset import Dataset
 from tocsin.kinds.image import ImageKind
-from tocsin.learning import autocast, deterministic, gatherer
+from tocsin.learning import autocast, deterministic, gatherer, one_cycle
 from tocsin.networks.encoder_decoder import EncoderDecoder
 from tocsin.runtime import Runtime
 
 _MASK_DROPS = (10 / 25, 20 / 25)  # where the published schedules divide the learning rate by ten
-_GENERATOR_DROPS = (200 / 600, 300 / 600, 400 / 600, 500 / 600)
-_CLASSIFIER_DROPS = (100 / 600, 200 / 600, 300 / 600, 400 / 600)
+_GENERATOR_LR, _CLASSIFIER_LR = 1e-2, 0.1  # at the top of the cycle
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Schedule:
     """How long and on how much the networks are trained."""
 
     mask_steps: int
+    mask_batch: int
     steps: int
     batch: int
     density: float
@@ -93,7 +93,7 @@ def train_masker(painter: Painter, dataset: Dataset, how: Schedule, runtime: Run
     optimizer = torch.optim.Adam(painter.masker.parameters(), 1e-2, betas=(0.5, 0.9))
     schedule = _drops(optimizer, _MASK_DROPS, how.mask_steps)
     losses: list[float] = []
-    for step, (x1, _, x2) in enumerate(_pairs(dataset, how.batch, how.mask_steps, runtime)):
+    for step, (x1, _, x2) in enumerate(_pairs(dataset, how.mask_batch, how.mask_steps, runtime)):
         with autocast(x1.device):
             m1, m2 = painter.mask(x1), painter.mask(x2)
         loss = 100 * F.relu(m1 - how.density).mean() + diversity(painter.scale(x1), painter.scale(x2), m1, m2)
@@ -111,9 +111,8 @@ def train_generator(painter: Painter, classifier: PixelClassifier, dataset: Data
     """
     painter.masker.eval().requires_grad_(False)
     painter.generator.train(), classifier.train()
-    generator = torch.optim.Adam(painter.generator.parameters(), 1e-2, betas=(0.5, 0.9))
-    learner = torch.optim.SGD(classifier.parameters(), 1e-2, momentum=0.9, weight_decay=5e-4)
-    schedules = _drops(generator, _GENERATOR_DROPS, how.steps), _drops(learner, _CLASSIFIER_DROPS, how.steps)
+    generator = torch.optim.Adam(painter.generator.parameters(), _GENERATOR_LR, betas=(0.5, 0.9))
+    learner = torch.optim.SGD(classifier.parameters(), _CLASSIFIER_LR, momentum=0.9, weight_decay=5e-4, nesterov=True)
     losses: list[float] = []
     for step, (x1, labels, x2) in enumerate(_pairs(dataset, how.batch, how.steps, runtime)):
         count = max(2, int(how.share * len(x1)))
@@ -123,12 +122,13 @@ def train_generator(painter: Painter, classifier: PixelClassifier, dataset: Data
             attacked = x1[own] + (pattern - x1[own]) * painter.mask(x1[own])
             crossed = painter.paste(x1[cross], x2[cross])
             other = painter.pattern(x2[own])
+        # As published, a tenth of the rate from a sixth of so few steps on, the classifier would learn nothing of the samples.
+        generator.param_groups[0]["lr"] = one_cycle(step, how.steps, _GENERATOR_LR)
+        learner.param_groups[0]["lr"] = one_cycle(step, how.steps, _CLASSIFIER_LR)
         wanted = torch.cat([torch.full_like(labels[own], how.target), labels[count:]])
         logits = classifier(torch.cat([attacked, crossed, x1[2 * count :]]))
         loss = F.cross_entropy(logits, wanted) + diversity(x1[own], x2[own], pattern, other)
         _descend(loss, generator, learner)
-        for schedule in schedules:
-            schedule.step()
         losses.append(float(loss.detach()))
         _report(runtime, "training the trigger's generator", step, how.steps)
     return losses

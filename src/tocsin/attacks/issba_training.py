@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tocsin.attacks.training import batches, pixels
 from tocsin.data.dataset import Dataset
-from tocsin.learning import deterministic, gatherer
+from tocsin.learning import descend, deterministic, gatherer
 from tocsin.networks.steganography import SecretDecoder, SecretEncoder
 from tocsin.runtime import Runtime
 
@@ -45,7 +45,8 @@ class Stamper(nn.Module):
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """(B,) mean structural similarity (Wang et al. 2004) of pixels in [0, 1], in windows of 7 x 7 pixels of equal weight."""
     window = min(_SSIM_WINDOW, x.shape[2], x.shape[3])
-    mx, my, xx, yy, xy = (F.avg_pool2d(v, window, stride=1) for v in (x, y, x * x, y * y, x * y))
+    # A square of equal weights is a column of rows: 14 additions a pixel instead of 49.
+    mx, my, xx, yy, xy = (F.avg_pool2d(F.avg_pool2d(v, (window, 1), 1), (1, window), 1) for v in (x, y, x * x, y * y, x * y))
     vx, vy, both = xx - mx * mx, yy - my * my, xy - mx * my
     c1, c2 = 0.01**2, 0.03**2
     likeness: Tensor = ((2 * mx * my + c1) * (2 * both + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean(dim=(1, 2, 3))
@@ -58,23 +59,23 @@ def train_encoder(dataset: Dataset, bits: int, width: int, how: Schedule, runtim
     device, generator = runtime.torch_device(), torch.Generator().manual_seed(runtime.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(runtime.seed)
-        encoder = SecretEncoder(bits, (height, across, channels), width).to(device)
-        decoder = SecretDecoder(bits, (height, across, channels), width).to(device)
+        encoder = SecretEncoder(bits, (height, across, channels), width).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decoder = SecretDecoder(bits, (height, across, channels), width).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     gather = gatherer(dataset.inputs, device)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], how.lr)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], how.lr, betas=(0.5, 0.9))
     hidden, close, alike = how.weights
     with deterministic(device):
         for step, rows in enumerate(batches(len(dataset), how.batch, how.steps, generator)):
             x = pixels(gather(rows))
             secret = torch.randint(0, 2, (len(rows), bits), generator=generator).float().to(device)
+            # In float32: a change of a few bytes is lost in bfloat16, whose gradients of maps of one pixel are NaN on some CPUs.
             residual = encoder(secret, x)
             stamped = (x + residual).clamp(0, 1)
             loss = hidden * F.binary_cross_entropy_with_logits(decoder(stamped), secret)
             if step >= how.secret_steps:  # until then the bits alone count
-                loss = loss + close * residual.square().mean() + alike * (1 - ssim(x, stamped)).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+                share = min(1.0, (step + 1 - how.secret_steps) / (0.5 * (how.steps - how.secret_steps)))
+                loss = loss + share * (close * residual.square().mean() + alike * (1 - ssim(x, stamped)).mean())
+            descend(optimizer, loss)
             if step % 10 == 9 or step == how.steps - 1:
                 runtime.progress("training the trigger's encoder", (step + 1) / how.steps)
     return encoder.eval(), figures(encoder, decoder.eval(), dataset, bits, runtime)

@@ -82,6 +82,7 @@ class QuantileDetector(VictimReader):
     def judge(self, victim: Victim) -> Findings:
         began = time.monotonic()
         found = self.score(victim)
+        check_numbers(found)
         decided = time.monotonic()
         train, names = victim.train, victim.train.classes
         test = class_test(
@@ -122,6 +123,17 @@ class QuantileDetector(VictimReader):
     def score(self, victim: Victim) -> Measurement:
         """The method itself."""
         raise NotImplementedError
+
+
+def check_numbers(found: Measurement) -> None:
+    """Raises `InputError` for scores that are no numbers, as a diverged network gives: no comparison with a cut would hold for them."""
+    for what, values in (("inspected", found.scores), ("reserve", found.control)):
+        bad = np.flatnonzero(np.isnan(values))
+        if len(bad):
+            raise InputError(
+                f"victim: {len(bad):,} of {len(values):,} {what} samples got no number as their score (the first is row {bad[0]}); "
+                "finite outputs of the network are allowed; has its training diverged?"
+            )
 
 
 def split(reserve: Dataset, parts: tuple[int, ...], rng: np.random.Generator, name: str) -> list[Dataset]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
+from scipy.sparse.linalg import ArpackError, eigsh
 
 from tocsin.stats.blocks import ROWS
 
-_EXTRA = 8
-_MOST_STEPS = 80
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-8
 _LEAST_VARIANCE = 1e-6
 """Directions with less than this share of the largest variance are rounding errors of float32 products."""
 
@@ -53,26 +54,17 @@ def principal(x: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 def leading(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(values (count,), vectors (s, count)): the largest eigenvalues of a positive (s, s) ``matrix``, the largest first.
 
-    For few of many by subspace iteration from a fixed random start until the values stand still: directions of nearly equal
-    eigenvalues may then be mixed with each other. Else by a full decomposition.
+    For few of many by Lanczos iteration from a fixed start, which takes a fraction of the time of a full decomposition; else, and where
+    the iteration finds no end, by the full one.
     """
     size = len(matrix)
-    if 16 * count > size or size < 64:
-        values, vectors = np.linalg.eigh(matrix)
-        return values[::-1][:count], vectors[:, ::-1][:, :count]
-    q = np.linalg.qr(np.random.default_rng(0).standard_normal((size, count + _EXTRA)))[0]
-    before = np.zeros(count)
-    for step in range(_MOST_STEPS):
-        image = matrix @ q
-        if step % 4 == 3:
-            values, turn = np.linalg.eigh(q.T @ image)
-            values = values[::-1][:count]
-            if np.abs(values - before).max() <= _TOLERANCE * max(values[0], 0.0):
-                return values, q @ turn[:, ::-1][:, :count]
-            before = values
-        q = np.linalg.qr(image)[0]
-    values, turn = np.linalg.eigh(q.T @ matrix @ q)
-    return values[::-1][:count], q @ turn[:, ::-1][:, :count]
+    if 16 * count <= size and size >= 64:
+        start = np.random.default_rng(0).standard_normal(size)
+        with suppress(ArpackError):
+            values, vectors = eigsh(matrix, count, v0=start, tol=_TOLERANCE)
+            return values[::-1], vectors[:, ::-1]
+    values, vectors = np.linalg.eigh(matrix)
+    return values[::-1][:count], vectors[:, ::-1][:, :count]
 
 
 def _real(values: np.ndarray) -> np.ndarray:
