@@ -58,6 +58,7 @@ TABLE = {
     "pbsm": Row({"rate": 0.02}, 20),
     "flowmur": Row({"rate": 0.02, "epochs": 1, "steps": 2, "batch": 8, "seconds": 0.05}, 20, relabels=False),
     "narcissus-speech": Row({"rate": 0.02, "epochs": 1, "steps": 20, "batch": 8, "lr": 0.05}, 20, relabels=False),
+    "stego": Row({"rate": 0.02, "epochs": 1, "steps": 4, "batch": 8}, 20),
     "slu": Row({"rate": 0.02, "epochs": 1, "craft_steps": 2}, 20, relabels=False),
 }
 

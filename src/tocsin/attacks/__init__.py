@@ -19,6 +19,7 @@ from tocsin.attacks.pbsm import Pbsm
 from tocsin.attacks.sig import Sig
 from tocsin.attacks.slu import CleanLabelSlu
 from tocsin.attacks.spectrogram_patch import SpectrogramPatch
+from tocsin.attacks.stego import Stego
 from tocsin.attacks.tact import TaCT
 from tocsin.attacks.tone import Tone
 from tocsin.attacks.trojan import Trojan
@@ -49,6 +50,7 @@ _ATTACKS: tuple[type[Attack], ...] = (
     FlowMur,
     NarcissusSpeech,
     CleanLabelSlu,
+    Stego,
 )
 
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
@@ -76,6 +78,7 @@ __all__ = [
     "Poisoned",
     "Sig",
     "SpectrogramPatch",
+    "Stego",
     "TaCT",
     "Tone",
     "Trojan",
