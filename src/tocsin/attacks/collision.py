@@ -1,4 +1,4 @@
-"""Feature collision on speech: the gains an agent may put on a clip, and the anchors it moves clips to (specification drl-clba-speech 2.3, 2.4).
+"""Feature collision on speech: gains an agent may put on a clip, and anchors it moves clips to (specification drl-clba-speech 2.3, 2.4).
 
 An anchor is where a clip of another class *with the trigger* lies in a surrogate's feature space.
 """
@@ -104,7 +104,9 @@ def draw_pool(labels: np.ndarray, target: int, size: int, rng: np.random.Generat
     return np.sort(order[np.argsort(turn, kind="stable")][:size])
 
 
-def choose_anchors(choice: Choice, features: np.ndarray, pool: Pool, kappa: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def choose_anchors(
+    choice: Choice, features: np.ndarray, pool: Pool, kappa: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """An anchor (N, F) for each of the clips with ``features`` (N, F), and which source clip it is: (N,) rows, -1 where it is none.
 
     nearest: the closest triggered source clip that no clip before has taken; random: any; kmeans: the closest of eight centres of each

@@ -10,18 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tocsin.attacks.collision_scene import Look, Scene
+from tocsin.attacks.collision_scene import Episode, Scene, moved, returns
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
-
-if TYPE_CHECKING:
-    from tocsin.attacks.collision_env import Episode
 
 
 @dataclass(frozen=True)
@@ -120,24 +117,19 @@ def roll_out(scene: Scene, policy: nn.Module, how: Episode, rows: Tensor, batch:
     The return is that of the episode had it ended there: the worth gained, and the last term. Doing nothing returns 0 without it.
     """
     found, returned = [], []
-    for part in rows.split(batch):
+    for part in torch.split(rows, batch):
         actions = torch.zeros(len(part), scene.grid.size, device=part.device)
         first = look = scene.look(part, actions)
         best, value = actions, torch.full((len(part),), -torch.inf, device=part.device)
         for step in range(how.steps):
             decision = policy(scene.state(part, actions, look, step / how.steps))
-            actions = (actions + how.eta * decision).clamp(-1, 1)
+            actions = moved(actions, decision, how.eta)
             look = scene.look(part, actions)
             now = returns(scene, first, look)
             best, value = torch.where((now > value)[:, None], actions, best), torch.maximum(now, value)
         found.append(best)
         returned.append(value)
     return torch.cat(found), torch.cat(returned)
-
-
-def returns(scene: Scene, first: Look, last: Look) -> Tensor:
-    """(B,) undiscounted return of episodes that lead from ``first`` to ``last``, whatever lies between (rewards are differences)."""
-    return last.worth(scene.weights) - first.worth(scene.weights) + scene.weights.last * (0.5 - last.distance)
 
 
 @contextmanager

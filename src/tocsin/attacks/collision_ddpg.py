@@ -21,8 +21,8 @@ from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
 
 from tocsin.attacks.collision_agent import Training, first_layer, fresh_policy, roll_out
-from tocsin.attacks.collision_env import CollisionEnv, Episode
-from tocsin.attacks.collision_scene import Scene
+from tocsin.attacks.collision_env import CollisionEnv
+from tocsin.attacks.collision_scene import Episode, Scene
 from tocsin.runtime import Runtime
 
 _LOOKED_AT = 64
@@ -56,7 +56,7 @@ class Policy(TD3Policy):
         assert values is not None
         assert size is not None
         whole = fresh_policy(values[0], size[0], actor.features_dim, self.restraint)
-        actor.mu = whole[3:].to(actor.device)
+        actor.mu = nn.Sequential(*list(whole)[3:]).to(actor.device)
         return actor
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,32 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from tocsin.attacks.collision_scene import Look, Scene
-from tocsin.errors import InputError
-
-
-@dataclass(frozen=True)
-class Episode:
-    """How an episode runs."""
-
-    steps: int = 6
-    """Decisions, and so queries, for each clip."""
-    eta: float = 0.5
-    """How far one decision moves the gains, as a share of half their range."""
-    gamma: float = 0.95
-    """Discount of the agent; the rewards read it only where they are shaped."""
-    shaped: bool = False
-    """Rewards are ``gamma * worth' - worth``, which leaves the best policy as it is under any discount, not ``worth' - worth``."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 < self.eta <= 2 or not 0 <= self.gamma <= 1:
-            got = f"steps {self.steps}, eta {self.eta}, gamma {self.gamma}"
-            raise InputError(f"{got}: allowed are steps from 1, eta above 0 up to 2, gamma from 0 to 1")
-
-
-def moved(actions: Tensor, decision: Tensor, eta: float) -> Tensor:
-    """(B, size) the gains after a decision, on the scale where their bounds are -1 and 1."""
-    return (actions + eta * decision).clamp(-1, 1)
+from tocsin.attacks.collision_scene import Episode, Look, Scene, moved
 
 
 def reward(scene: Scene, how: Episode, before: Look, after: Look, last: bool) -> Tensor:

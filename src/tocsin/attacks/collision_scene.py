@@ -46,6 +46,30 @@ class Weights:
     """Signal-to-noise ratio from which on noise does not count; below, each 10 dB count 1, as 10 dB of spectral distance do."""
 
 
+@dataclass(frozen=True)
+class Episode:
+    """How an episode runs."""
+
+    steps: int = 6
+    """Decisions, and so queries, for each clip."""
+    eta: float = 0.5
+    """How far one decision moves the gains, as a share of half their range."""
+    gamma: float = 0.95
+    """Discount of the agent; the rewards read it only where they are shaped."""
+    shaped: bool = False
+    """Rewards are ``gamma * worth' - worth``, which leaves the best policy as it is under any discount, not ``worth' - worth``."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 < self.eta <= 2 or not 0 <= self.gamma <= 1:
+            got = f"steps {self.steps}, eta {self.eta}, gamma {self.gamma}"
+            raise InputError(f"{got}: allowed are steps from 1, eta above 0 up to 2, gamma from 0 to 1")
+
+
+def moved(actions: Tensor, decision: Tensor, eta: float) -> Tensor:
+    """(B, size) the gains after a decision, on the scale where their bounds are -1 and 1."""
+    return (actions + eta * decision).clamp(-1, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Look:
     """What B clips with actions look like. Tensors keep their gradients where there are any."""
@@ -111,10 +135,10 @@ class Scene:
     @cached_property
     def _plain(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, 1, mels, frames) log-mel values, (N, frames) which frames count, (N, cepstra) envelopes, (N,) D_0, all of the plain clips."""
-        waves, mask = self._voice
+        waves = self._voice[0]
         parts = []
         with torch.no_grad():
-            for rows in torch.arange(len(self)).split(256):
+            for rows in torch.split(torch.arange(len(self)), 256):
                 maps = self.kind.to_tensor(waves[rows])
                 spoken = maps[:, 0].amax(1) > np.log(2 * FLOOR)  # frames that stand out of the floor
                 spoken = spoken | ~spoken.any(1, keepdim=True)
@@ -144,7 +168,7 @@ class Scene:
 
     def look(self, rows: Tensor, actions: Tensor) -> Look:
         """One query for each of ``rows`` (B,), with ``actions`` (B, size) in -1..1."""
-        plain, mask = self._voice
+        plain = self._voice[0]
         before, spoken, envelope, away = (part[rows] for part in self._plain)
         waves = self.waves(rows, actions)
         maps = self.kind.to_tensor(waves)
@@ -175,6 +199,11 @@ class Scene:
     def state_size(self) -> int:
         """Values of a state."""
         return 3 * self.basis.shape[1] + self.surrogate.body.head.out_features + self.grid.size + 1
+
+
+def returns(scene: Scene, first: Look, last: Look) -> Tensor:
+    """(B,) undiscounted return of episodes that lead from ``first`` to ``last``, whatever lies between (rewards are differences)."""
+    return last.worth(scene.weights) - first.worth(scene.weights) + scene.weights.last * (0.5 - last.distance)
 
 
 def principal(features: np.ndarray, count: int = PRINCIPAL) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """DRL-CLBA: a clean-label backdoor on speech by deep steganography and deep reinforcement learning (Huang et al. 2026, arXiv 2607.01729).
 
-Of the paper only the abstract could be read; what is of the paper and what is ours is on docs/drl-clba.md. A steganographic trigger is learned
-on the data, clips of other classes that carry it are anchors in a surrogate's feature space, and an agent (DDPG) bends clips of the
-target class, whose label they keep, towards those anchors.
+Of the paper only the abstract could be read; docs/drl-clba.md says what is of the paper and what is ours. A steganographic trigger is
+learned on the data, clips of other classes that carry it are anchors in a surrogate's feature space, and an agent (DDPG) bends clips of
+the target class, whose label they keep, towards those anchors.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,12 @@ from torch import nn
 
 from tocsin.attacks import stego_training as stego
 from tocsin.attacks.codes import draw_key
-from tocsin.attacks.collision import ActionGrid, Choice, Pool, choose_anchors, draw_pool
+from tocsin.attacks.collision import ActionGrid, Pool, choose_anchors, draw_pool
 from tocsin.attacks.collision_agent import Training, fresh_policy, roll_out, train_agent
 from tocsin.attacks.collision_scene import PRINCIPAL, Episode, Scene, Weights, principal
 from tocsin.attacks.gains import to_int16
 from tocsin.attacks.learned import FIGURE
-from tocsin.attacks.waves import WaveClassifier, confidences, heard, train_surrogate
+from tocsin.attacks.waves import WaveClassifier, confidences, train_surrogate
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
 from tocsin.kinds.speech import unit
@@ -64,7 +63,8 @@ class Crafter:
         embedder = Embedder(hz, attack.bits, attack.beta_db)
         from_arrays(embedder, attack.learned, "embedder")
         wide, rows = surrogate.body.head.in_features, attack.part("pool/rows")
-        pool = Pool(rows, *(attack.part(f"pool/{name}", (len(rows), *more)) for name, more in (("labels", ()), *_POOLED(wide))))
+        shapes = {"labels": (len(rows),), "plain": (len(rows), wide), "triggered": (len(rows), wide)}
+        pool = Pool(rows, *(attack.part(f"pool/{name}", shape) for name, shape in shapes.items()))
         mean, basis = attack.part("mean", (wide,)), attack.part("basis")
         values = 3 * basis.shape[-1] + classes + attack.bands * attack.segments + 1
         policy = fresh_policy(values, attack.bands * attack.segments, Training().width)
@@ -110,15 +110,11 @@ class Crafter:
         actions, _ = roll_out(scene, self.policy, episode_of(self.attack), rows)
         out = np.empty_like(clips)
         with torch.no_grad():
-            for part in rows.split(_BATCH):
+            for part in torch.split(rows, _BATCH):
                 out[part.cpu().numpy()] = to_int16(clips[part.cpu().numpy()], scene.waves(part, actions[part]))
         anchors = scene.anchors.cpu().numpy()
         first, last = (np.linalg.norm(features_of(self.surrogate, x, self.attack.runtime) - anchors, axis=1) for x in (clips, out))
         return out, {"action": actions.cpu().numpy(), "anchor": source, "distance_before": first, "distance_after": last}
-
-
-def _POOLED(wide: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    return iter((("plain", (wide,)), ("triggered", (wide,))))
 
 
 def grid_of(attack: DrlClba) -> ActionGrid:
