@@ -52,6 +52,7 @@ _ATTACKS: tuple[type[Attack], ...] = (
     NarcissusSpeech,
     CleanLabelSlu,
     Stego,
+    DrlClba,
 )
 
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}

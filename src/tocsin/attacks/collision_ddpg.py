@@ -1,7 +1,7 @@
 """DDPG of stable-baselines3 with the parts of specification 2.6 that the library leaves out; imported only where it is learned with.
 
-What is added to the library's `DDPG`: a learning rate for the actor and one for the critic, several updates of the critic for one of the
-actor, layer norm behind the first layer, a small restraint on the actor's tanh, and noise that remembers and dies down.
+What is added to the library's `DDPG`: a learning rate for the actor and one for the critic, possibly several updates of the critic for one of
+the actor, layer norm behind the first layer, a small restraint on the actor's tanh, and noise that remembers and dies down.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def explore(scene: Scene, how: Episode, training: Training, runtime: Runtime) ->
             "net_arch": [training.width], "restraint": training.restraint,
         },
     )  # fmt: skip
-    agent.rates, agent.policy_delay = (training.actor_lr, training.critic_lr), training.updates
+    agent.rates, agent.policy_delay = (training.actor_lr, training.critic_lr), training.actor_every
     best = Best(scene, how, training, runtime)
     agent.learn(steps * training.episodes, best, log_interval=10**9)
     best.look()

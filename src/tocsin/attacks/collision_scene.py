@@ -19,7 +19,7 @@ from tocsin.attacks.waves import WaveClassifier, heard
 from tocsin.errors import InputError
 from tocsin.kinds.speech import FLOOR, SpeechKind
 
-PRINCIPAL = 16
+PRINCIPAL = 32
 """Components of the features that the agent sees."""
 CEPSTRA = 12
 """Cepstral coefficients that stand for what is said."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from tocsin.attacks import speech, stamps
 from tocsin.attacks.base import Poisoned
-from tocsin.attacks.codes import CodeMode, codes_of
+from tocsin.attacks.codes import CodeMode
 from tocsin.attacks.speech import LearnedSpeechAttack
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
@@ -161,7 +161,7 @@ class DrlClba(LearnedSpeechAttack):
         attack.check_clips(dataset.inputs)
         clips = np.array(dataset.inputs[planted])
         result, facts = attack._crafter().craft(clips, made.bent, made.hidden, rng)
-        facts |= {"rows": planted, "code": attack._codes(clips, made.hidden), **_hashes(clips, result)}
+        facts |= {"rows": planted, **_hashes(clips, result)}
         known = replace(attack, learned={**attack.learned, **{f"{FACT}{name}": value for name, value in facts.items()}})
         return stamps.plant(known, dataset, planted, stamp=lambda _: result)
 
@@ -183,10 +183,6 @@ class DrlClba(LearnedSpeechAttack):
             sure = self._crafter().sure(np.asarray(dataset.inputs[pool]))
             pool = pool[np.argsort(sure, kind="stable")[:count]]
         return stamps.draw(rng, pool, count, "rate", n)
-
-    def _codes(self, clips: np.ndarray, hidden: bool) -> np.ndarray:
-        """(P, bits) uint8: what was hidden in each of the plain ``clips``; no columns where nothing was."""
-        return codes_of(clips, self.part("key", (self.bits,)), self.code) if hidden else np.empty((len(clips), 0), np.uint8)
 
     def _crafter(self) -> Crafter:
         from tocsin.attacks.drl_clba_training import Crafter

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tocsin.attacks import stego_training as stego
-from tocsin.attacks.codes import draw_key
+from tocsin.attacks.codes import codes_of, draw_key
 from tocsin.attacks.collision import ActionGrid, Pool, choose_anchors, draw_pool
 from tocsin.attacks.collision_agent import Training, fresh_policy, roll_out, train_agent
 from tocsin.attacks.collision_scene import PRINCIPAL, Episode, Scene, Weights, principal
@@ -94,11 +94,12 @@ class Crafter:
         return Scene(self.surrogate, self.judges, grid_of(attack), weights_of(attack), attack.target, *tensors), source
 
     def craft(self, clips: np.ndarray, bent: bool, hidden: bool, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Poisons int16 (N, T) from ``clips`` int16 (N, T), and facts of each (2.7): numbers (N,), and the action (N, size)."""
+        """Poisons int16 (N, T) from ``clips`` int16 (N, T), and facts of each (2.7): see docs/drl-clba.md."""
         facts, result = {"sure_before": self.sure(clips)}, clips
         if bent:
             result, more = self._bend(clips, rng)
             facts |= more
+        facts["code"] = codes_of(result, self.attack.part("key"), self.attack.code) if hidden else np.empty((len(clips), 0), np.uint8)
         if hidden:
             result = self.hide(result)
         return result, {**facts, "sure_after": self.sure(result), **heard_of(clips, result, self.surrogate)}
@@ -177,8 +178,8 @@ def learn(attack: DrlClba, dataset: Dataset, runtime: Runtime) -> dict[str, np.n
     figures = {
         **stego.measure_pair(embedder, decoder, plain, runtime),
         "relative_shift": pool.relative_shift(),
-        "control_surrogate": _taken(surrogate, triggered, attack.target, runtime),
-        "control_judges": float(np.mean([_taken(j, triggered, attack.target, runtime) for j in judges])) if judges else 0.0,
+        "control_surrogate": stego.share_sent(surrogate, triggered, attack.target, runtime),
+        "control_judges": float(np.mean([stego.share_sent(j, triggered, attack.target, runtime) for j in judges])) if judges else 0.0,
         "first_return": trained.returns[0],
         "best_return": max(trained.returns),
         "queries": float(trained.queries),
@@ -190,10 +191,3 @@ def learn(attack: DrlClba, dataset: Dataset, runtime: Runtime) -> dict[str, np.n
         **{name: array for prefix, network in networks.items() for name, array in to_arrays(network, prefix).items()},
     }  # fmt: skip
 
-
-@torch.no_grad()
-def _taken(model: WaveClassifier, clips: np.ndarray, target: int, runtime: Runtime) -> float:
-    """Share of ``clips`` int16 (N, T) that ``model`` takes for ``target``."""
-    device = runtime.torch_device()
-    parts = (torch.from_numpy(np.array(clips[start : start + _BATCH])).to(device) for start in range(0, len(clips), _BATCH))
-    return float(torch.cat([model(unit(part)).argmax(1) == target for part in parts]).float().mean())
