@@ -1,7 +1,7 @@
 """DDPG of stable-baselines3 with the parts of specification 2.6 that the library leaves out; imported only where it is learned with.
 
-What is added to the library's `DDPG`: a learning rate for the actor and one for the critic, possibly several updates of the critic for one of
-the actor, layer norm behind the first layer, a small restraint on the actor's tanh, and noise that remembers and dies down.
+What is added to the library's `DDPG`: a learning rate for the actor and one for the critic, layer norm behind the first layer, a small
+restraint on the actor's tanh, and noise that remembers and dies down.
 """
 
 from __future__ import annotations

@@ -36,6 +36,9 @@ class Crafter:
     """The learned parts at work on one device."""
 
     attack: DrlClba
+    """Its settings are read, not what it has learned."""
+    runtime: Runtime
+    key: np.ndarray
     surrogate: WaveClassifier
     judges: tuple[WaveClassifier, ...]
     embedder: Embedder
@@ -72,23 +75,32 @@ class Crafter:
         for array in (mean, basis, pool.plain, pool.triggered):
             if array.dtype != np.float32 or not np.isfinite(array).all():
                 raise InputError(f"attack {attack.name}: learned arrays are not float32, or not finite")
-        return cls(attack, surrogate, judges, embedder.to(device).eval(), pool, mean, basis, policy.to(device).eval())
+        return cls(
+            attack,
+            attack.runtime,
+            attack.part("key"),
+            surrogate,
+            judges,
+            embedder.to(device).eval(),
+            pool,
+            mean,
+            basis,
+            policy.to(device).eval(),
+        )
 
     def hide(self, clips: np.ndarray, strength: float = 1.0) -> np.ndarray:
         """``clips`` int16 (N, T) with the trigger."""
-        attack = self.attack
-        key = attack.part("key", (attack.bits,))
-        return stego.embed_clips(self.embedder, clips, key, attack.code, attack.runtime, strength=strength)
+        return stego.embed_clips(self.embedder, clips, self.key, self.attack.code, self.runtime, strength=strength)
 
     def sure(self, clips: np.ndarray) -> np.ndarray:
         """(N,) float32: mean over the judges of the probability they give the target for ``clips`` int16 (N, T); 1 without judges."""
-        each = [confidences(j, clips, self.attack.target, self.attack.runtime) for j in self.judges]
+        each = [confidences(j, clips, self.attack.target, self.runtime) for j in self.judges]
         return np.asarray(np.mean(each, axis=0, dtype=np.float32)) if each else np.ones(len(clips), np.float32)
 
     def scene(self, clips: np.ndarray, rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
         """``clips`` int16 (N, T) of the target with their anchors, and from which source row each anchor is (N,), or -1."""
-        attack, device = self.attack, self.attack.runtime.torch_device()
-        own = features_of(self.surrogate, clips, attack.runtime)
+        attack, device = self.attack, self.runtime.torch_device()
+        own = features_of(self.surrogate, clips, self.runtime)
         anchors, source = choose_anchors(attack.anchors, own, self.pool, attack.kappa, rng)
         tensors = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in (clips, anchors, self.mean, self.basis))
         return Scene(self.surrogate, self.judges, grid_of(attack), weights_of(attack), attack.target, *tensors), source
@@ -99,7 +111,7 @@ class Crafter:
         if bent:
             result, more = self._bend(clips, rng)
             facts |= more
-        facts["code"] = codes_of(result, self.attack.part("key"), self.attack.code) if hidden else np.empty((len(clips), 0), np.uint8)
+        facts["code"] = codes_of(result, self.key, self.attack.code) if hidden else np.empty((len(clips), 0), np.uint8)
         if hidden:
             result = self.hide(result)
         return result, {**facts, "sure_after": self.sure(result), **heard_of(clips, result, self.surrogate)}
@@ -114,7 +126,7 @@ class Crafter:
             for part in torch.split(rows, _BATCH):
                 out[part.cpu().numpy()] = to_int16(clips[part.cpu().numpy()], scene.waves(part, actions[part]))
         anchors = scene.anchors.cpu().numpy()
-        first, last = (np.linalg.norm(features_of(self.surrogate, x, self.attack.runtime) - anchors, axis=1) for x in (clips, out))
+        first, last = (np.linalg.norm(features_of(self.surrogate, x, self.runtime) - anchors, axis=1) for x in (clips, out))
         return out, {"action": actions.cpu().numpy(), "anchor": source, "distance_before": first, "distance_after": last}
 
 
@@ -171,8 +183,7 @@ def learn(attack: DrlClba, dataset: Dataset, runtime: Runtime) -> dict[str, np.n
     pool = Pool(rows, dataset.labels[rows], *(features_of(surrogate, clips, runtime) for clips in (plain, triggered)))
     some = np.sort(rng.permutation(len(dataset))[:_MOST])
     mean, basis = principal(features_of(surrogate, dataset.inputs[some], runtime), PRINCIPAL)
-    ready = replace(attack, learned={"key": key}, runtime=runtime)
-    crafter = Crafter(ready, surrogate, judges, embedder, pool, mean, basis, None)
+    crafter = Crafter(attack, runtime, key, surrogate, judges, embedder, pool, mean, basis, None)
     scene, _ = crafter.scene(np.asarray(dataset.inputs[own]), rng)
     trained = train_agent(scene, episode_of(attack), Training(attack.batches), runtime)
     figures = {
@@ -190,4 +201,3 @@ def learn(attack: DrlClba, dataset: Dataset, runtime: Runtime) -> dict[str, np.n
         "pool/triggered": pool.triggered, **{f"{FIGURE}{name}": np.array(value) for name, value in figures.items()},
         **{name: array for prefix, network in networks.items() for name, array in to_arrays(network, prefix).items()},
     }  # fmt: skip
-
