@@ -53,11 +53,11 @@ class Stego(LearnedSpeechAttack):
     """Largest gain of a mel band."""
     test_amplification: float = 1.0
     """At test the gains are this many times those of the poisons; belongs beside every ASR."""
-    steps: int = 600
+    steps: int = 800
     """Steps in which embedder and decoder are trained."""
     batch: int = 32
     """Samples a step."""
-    lr: float = 0.004
+    lr: float = 0.01
     """Highest learning rate of Adam's one cycle."""
     least_snr_db: float = 12.0
     """Changes louder than this are punished in training."""

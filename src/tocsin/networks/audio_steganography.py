@@ -31,7 +31,9 @@ class Embedder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         mels = self.kind.mels
-        self.carriers = nn.Parameter(0.8 * torch.randn(bits, mels))
+        self.carriers = nn.Parameter(torch.empty(bits, mels))
+        # Of deviation 0.8 as specified, but at right angles: bits that overlap by chance are read for one another.
+        nn.init.orthogonal_(self.carriers, gain=0.8 * math.sqrt(mels))
         self.context = nn.Linear(bits, _CONTEXT)
         self.host = nn.Sequential(
             nn.Conv1d(mels + _CONTEXT, width, 5, padding=2), nn.ReLU(),
@@ -64,7 +66,7 @@ class Decoder(nn.Module):
     def __init__(self, embedder: Embedder, width: int = 64) -> None:
         super().__init__()
         self.kind, self.carriers = embedder.kind, embedder.carriers
-        self.sharpness = nn.Parameter(torch.tensor(10.0))
+        self.sharpness = nn.Parameter(torch.tensor(1.0))
         mels = self.kind.mels
         self.body = nn.Sequential(
             nn.Conv1d(mels, width, 5, padding=2), nn.BatchNorm1d(width), nn.ReLU(),
