@@ -4,9 +4,10 @@
     python benchmarks/drl_clba.py attack --modes collide+stego stego none --victims tc-resnet8 --seeds 0 --out ...
     python benchmarks/drl_clba.py queries --seeds 0 1 2 --out benchmarks/results/drl_clba_queries.jsonl
 
-``attack``: one line for each mode, victim network and seed. Victims are trained from scratch on the poisoned set; the control is the same
-trigger on a network of the same kind trained on clean data with another seed. ``queries``: one line for each searcher or agent, budget of
-queries and seed, on target-class clips (30 %) that no agent learned on; agents also say what their learning cost.
+``attack``: one line for each mode, victim and seed. Victims are networks trained from scratch on the poisoned set, or the surrogate
+fine-tuned on it, or with a new last layer; the control is the same trigger on a victim of the same kind trained on clean data with another
+seed. ``queries``: one line for each searcher or agent, budget of queries and seed, on target-class clips (30 %) that no agent learned on;
+agents also say what their learning cost.
 
 Everything that is learned for a seed is learned once and kept in ``--cache`` (by default the user's); the lines say how long it took where
 they were the ones to learn it. A stopped run keeps its lines and a second call does the rest. ``--set`` changes settings of the attack.
@@ -36,7 +37,7 @@ from tocsin.attacks.drl_clba import MODES
 from tocsin.attacks.drl_clba_training import Crafter, episode_of, weights_of
 from tocsin.bench.provenance import provenance
 from tocsin.data.dataset import Dataset
-from tocsin.kinds import Kind, kind_of
+from tocsin.kinds import Kind, SpeechKind, kind_of
 from tocsin.learning import features, fit, predict, usual_settings
 from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import build, poison
@@ -44,13 +45,35 @@ from tocsin.runtime import Runtime, default_cache
 from tocsin.stats.audibility import audibility
 from tocsin.victim import Trial, measure
 
-VICTIMS = ("tc-resnet8", "att-rnn", "small")
+VICTIMS = ("tc-resnet8", "att-rnn", "small", "finetune", "probe")
+"""Networks trained from scratch; the attacker's own surrogate, fine-tuned as a whole; that surrogate with a new last layer alone."""
 AMPLIFICATIONS = (1.0, 1.4, 1.8)
 BUDGETS = (6, 30, 150, 400)
 WRONG_KEYS = 8
 HEARD = 100
 """Clips whose audibility is measured."""
 Line = dict[str, Any]
+
+
+def finetuned(model: Classifier, data: Dataset, kind: Kind, runtime: Runtime) -> Classifier:
+    """All weights of a network that was trained before, for three epochs at a tenth of the usual rate."""
+    how = replace(usual_settings("tc-resnet8"), epochs=3, lr=0.01)
+    return fit(model, data.inputs, data.labels, kind, how, runtime)
+
+
+def probed(model: Classifier, data: Dataset, kind: Kind, runtime: Runtime) -> Classifier:
+    """A new last layer, by logistic regression, on the features of a network that stays as it is."""
+    import torch
+    from sklearn.linear_model import LogisticRegression
+
+    found = LogisticRegression(max_iter=500).fit(features(model, data.inputs, kind, runtime), data.labels)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(found.coef_))
+        model.head.bias.copy_(torch.from_numpy(found.intercept_))
+    return model
+
+
+REGIMES: dict[str, Callable[[Classifier, Dataset, Kind, Runtime], Classifier]] = {"finetune": finetuned, "probe": probed}
 
 
 class Clock:
@@ -78,7 +101,7 @@ class Bench:
     def __init__(self, settings: dict[str, str], device: str, folder: Path) -> None:
         self.train, self.test = real.fsdd()
         self.settings, self.device, self.folder, self.clock = settings, device, folder, Clock()
-        self.clean = cache(lambda network, seed: self.trained(self.train, network, seed))
+        self.clean = cache(lambda victim, seed: self.trained(self.train, victim, seed, seed + 1000))
         self.attack = cache(self.prepared)
 
     def runtime(self, seed: int) -> Runtime:
@@ -91,10 +114,15 @@ class Bench:
         assert isinstance(attack, DrlClba)
         return attack, self.clock.taken()
 
-    def trained(self, data: Dataset, network: str, seed: int) -> tuple[Classifier, Kind]:
+    def trained(self, data: Dataset, victim: str, seed: int, own: int) -> tuple[Classifier, Kind]:
+        """A victim of the attack learned from ``seed``; what is random about itself comes from ``own``."""
+        if victim in REGIMES:
+            surrogate = Crafter.of(self.attack(seed)[0]).surrogate
+            kind = SpeechKind(surrogate.kind.rate, float(surrogate.mean), float(surrogate.std))
+            return REGIMES[victim](surrogate.body.requires_grad_(True), data, kind, self.runtime(own)), kind
         kind = kind_of(data)
-        model = build_network(network, kind.channels, len(data.classes), seed)
-        return fit(model, data.inputs, data.labels, kind, usual_settings(network), self.runtime(seed)), kind
+        model = build_network(victim, kind.channels, len(data.classes), own)
+        return fit(model, data.inputs, data.labels, kind, usual_settings(victim), self.runtime(own)), kind
 
     def rows(self, mode: str, network: str, seed: int) -> Line:
         """One line of the part ``attack``."""
@@ -103,7 +131,7 @@ class Bench:
         result = poison(self.train, replace(ready, mode=mode), seed, self.runtime(seed))
         crafting = self.clock.taken()
         began = time.perf_counter()
-        victim, control = self.trained(result.dataset, network, seed), self.clean(network, seed + 1000)
+        victim, control = self.trained(result.dataset, network, seed, seed), self.clean(network, seed)
         seconds = time.perf_counter() - began
         assert isinstance(result.attack, DrlClba)
         line: Line = {"planted": len(result.planted), "figures": ready.figures(), "facts": facts_of(result.attack)}
