@@ -108,7 +108,7 @@ class Best(BaseCallback):
         batches, rest = divmod(self.n_calls, self.how.steps)
         if rest == 0:
             self.runtime.progress("training the agent", min(1.0, batches / self.training.batches))
-            if batches % self.training.look_every == 0 or batches == self.training.batches:
+            if batches % self.training.look_every == 0:
                 self.look()
         return True
 

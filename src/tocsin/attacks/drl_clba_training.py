@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tocsin.attacks import speech
 from tocsin.attacks import stego_training as stego
 from tocsin.attacks.codes import codes_of, draw_key
 from tocsin.attacks.collision import ActionGrid, Pool, choose_anchors, draw_pool
@@ -23,6 +24,7 @@ from tocsin.kinds.speech import unit
 from tocsin.networks.audio_steganography import Embedder
 from tocsin.networks.weights import from_arrays, to_arrays
 from tocsin.runtime import Runtime
+from tocsin.stats import audibility
 
 if TYPE_CHECKING:
     from tocsin.attacks.drl_clba import DrlClba
@@ -65,28 +67,20 @@ class Crafter:
         judges = tuple(restored(attack.judge, f"judge{k}") for k in range(attack.judges))
         embedder = Embedder(hz, attack.bits, attack.beta_db)
         from_arrays(embedder, attack.learned, "embedder")
-        wide, rows = surrogate.body.head.in_features, attack.part("pool/rows")
+        wide, rows, basis = surrogate.body.head.in_features, attack.part("pool/rows"), attack.part("basis")
+        if rows.ndim != 1 or rows.dtype != np.int64 or basis.ndim != 2 or len(basis) != wide:
+            raise InputError(f"attack {attack.name}: learned arrays 'pool/rows' and 'basis' are not of the shapes they have when learned")
         shapes = {"labels": (len(rows),), "plain": (len(rows), wide), "triggered": (len(rows), wide)}
         pool = Pool(rows, *(attack.part(f"pool/{name}", shape) for name, shape in shapes.items()))
-        mean, basis = attack.part("mean", (wide,)), attack.part("basis")
-        values = 3 * basis.shape[-1] + classes + attack.bands * attack.segments + 1
+        mean = attack.part("mean", (wide,))
+        values = 3 * basis.shape[1] + classes + attack.bands * attack.segments + 1
         policy = fresh_policy(values, attack.bands * attack.segments, Training().width)
         from_arrays(policy, attack.learned, "actor")
         for array in (mean, basis, pool.plain, pool.triggered):
             if array.dtype != np.float32 or not np.isfinite(array).all():
                 raise InputError(f"attack {attack.name}: learned arrays are not float32, or not finite")
-        return cls(
-            attack,
-            attack.runtime,
-            attack.part("key"),
-            surrogate,
-            judges,
-            embedder.to(device).eval(),
-            pool,
-            mean,
-            basis,
-            policy.to(device).eval(),
-        )
+        parts = (surrogate, judges, embedder.to(device).eval(), pool, mean, basis, policy.to(device).eval())
+        return cls(attack, attack.runtime, attack.part("key"), *parts)
 
     def hide(self, clips: np.ndarray, strength: float = 1.0) -> np.ndarray:
         """``clips`` int16 (N, T) with the trigger."""
@@ -114,7 +108,7 @@ class Crafter:
         facts["code"] = codes_of(result, self.key, self.attack.code) if hidden else np.empty((len(clips), 0), np.uint8)
         if hidden:
             result = self.hide(result)
-        return result, {**facts, "sure_after": self.sure(result), **heard_of(clips, result, self.surrogate)}
+        return result, {**facts, "sure_after": self.sure(result), **heard_of(clips, result, self.surrogate.kind.rate)}
 
     def _bend(self, clips: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         assert self.policy is not None
@@ -153,12 +147,11 @@ def features_of(model: WaveClassifier, clips: np.ndarray, runtime: Runtime) -> n
     return torch.cat([model.seen(unit(part))[0] for part in parts]).cpu().numpy()
 
 
-@torch.no_grad()
-def heard_of(before: np.ndarray, after: np.ndarray, model: WaveClassifier) -> dict[str, np.ndarray]:
+def heard_of(before: np.ndarray, after: np.ndarray, rate_hz: int) -> dict[str, np.ndarray]:
     """(N,) float32 each: signal-to-noise ratio and log-spectral distance in dB of ``after`` against ``before``, int16 (N, T)."""
-    first, last = (torch.from_numpy(np.array(x)).float() / 32768 for x in (before, after))
-    kind = model.kind
-    return {"snr_db": stego.snr_db(first, last).numpy(), "lsd_db": stego.lsd_db(kind, first, last).numpy()}
+    measures = {"snr_db": audibility.snr_db, "lsd_db": audibility.log_spectral_distance_db}
+    pairs = [(x / speech.FULL_SCALE, y / speech.FULL_SCALE) for x, y in zip(before, after, strict=True)]
+    return {name: np.array([measure(x, y, rate_hz) for x, y in pairs], np.float32) for name, measure in measures.items()}
 
 
 def learn(attack: DrlClba, dataset: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
