@@ -40,6 +40,15 @@ ROWS: dict[str, tuple[str, str, dict[str, float]]] = {
     "GTSRB BadNet 1 %": ("gtsrb", "badnet", {"rate": 0.01}),
     "GTSRB Blend 1 %": ("gtsrb", "blend", {"rate": 0.01}),
     "Adap-Blend 0.3 % + 0.3 %": ("cifar10", "adap-blend", {"rate": 0.003, "cover_rate": 0.003}),
+    # The papers' other attacks at their rates. Those that learn do so on the inspected pictures.
+    "Trojan 0.3 %": ("cifar10", "trojan", {"rate": 0.003}),
+    "CL 0.3 %": ("cifar10", "cl", {"rate": 0.003}),
+    "Adap-Patch 0.3 % + 0.6 %": ("cifar10", "adap-patch", {"rate": 0.003, "cover_rate": 0.006}),
+    "WaNet 5 % + 10 %": ("cifar10", "wanet", {"rate": 0.05, "cover_rate": 0.1}),
+    "Dynamic 0.3 %": ("cifar10", "dynamic", {"rate": 0.003}),
+    "ISSBA 2 %": ("cifar10", "issba", {"rate": 0.02}),
+    "Narcissus 0.05 %": ("cifar10", "narcissus", {"rate": 0.0005}),
+    "All to all 5 %": ("cifar10", "badnet-all-to-all", {"rate": 0.05}),
 }
 
 

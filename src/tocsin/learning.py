@@ -69,6 +69,9 @@ USUAL: Mapping[str, FitSettings] = {
     "att-rnn": FitSettings(epochs=20, lr=2e-3, batch=64, optimizer="adamw"),
     "kwt-1": FitSettings(epochs=60, lr=1e-3, batch=64, weight_decay=0.1, label_smoothing=0.1, optimizer="adamw"),
     "eat-s": FitSettings(epochs=40, lr=1e-3, batch=64, optimizer="adamw"),
+    "mlp": FitSettings(epochs=20, lr=3e-3, batch=256, weight_decay=1e-4, optimizer="adamw"),
+    # The paper's, for EMBER (confusion-training 2.1).
+    "ember-mlp": FitSettings(epochs=10, lr=0.1, batch=512, weight_decay=1e-6),
 }
 """By network, how it is trained where nothing is said, if not as `FitSettings` are by themselves."""
 

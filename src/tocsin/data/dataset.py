@@ -12,12 +12,22 @@ import numpy as np
 from tocsin.errors import InputError
 
 
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    levels: tuple[str, ...] = ()
+    """Of a column of text or categories: what its codes 0, 1, ... stand for. Empty: the column holds numbers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled samples in their native form. Immutable; indexing gives a Dataset.
 
-    Shapes: ``inputs`` (N, ...), for images uint8 (N, H, W, C) with C 1 or 3; ``labels`` (N,) int64 in
-    ``range(len(classes))``; ``ids`` (N,) str, unique: relative file path or row number.
+    Shapes: ``inputs`` (N, ...), for images uint8 (N, H, W, C) with C 1 or 3, for sounds int16 (N, T), for tables float32 or float64
+    (N, F), NaN where a cell is empty; ``labels`` (N,) int64 in ``range(len(classes))``; ``ids`` (N,) str, unique: relative file path
+    or row number.
     """
 
     inputs: np.ndarray
@@ -39,6 +49,8 @@ class Dataset:
     """Samples a second, where inputs are sounds: int16 (N, T), silent (zero) from where a clip ends."""
     groups: np.ndarray | None = None
     """(N,) str: who or what each sample comes from, such as the speaker, where the data say so (empty text: not known)."""
+    columns: tuple[Column, ...] | None = None
+    """Of a table: what each of the F values of a row is."""
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
@@ -46,6 +58,10 @@ class Dataset:
             raise InputError(f"labels and ids must have one entry a sample: {n} inputs, {self.labels.shape} labels, {self.ids.shape} ids")
         if self.groups is not None and self.groups.shape != (n,):
             raise InputError(f"groups: one entry a sample is needed, got {self.groups.shape} for {n} samples")
+        if self.columns is not None and self.inputs.shape[1:] != (len(self.columns),):
+            raise InputError(
+                f"columns: {len(self.columns)} given for inputs of shape {self.inputs.shape}; one for each value of a row is needed"
+            )
         if n and not (int(self.labels.min()) >= 0 and int(self.labels.max()) < len(self.classes)):
             raise InputError(f"labels must lie in 0..{len(self.classes) - 1}; got {self.labels.min()}..{self.labels.max()}")
 
@@ -58,11 +74,12 @@ class Dataset:
         *,
         kind: str = "image",
         rate: int | None = None,
+        columns: tuple[Column, ...] | None = None,
     ) -> Dataset:
         """A data set from arrays that already have their final form (see the class for shapes)."""
         labels = np.asarray(labels, dtype=np.int64)
         names = classes if classes is not None else tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
-        return cls(np.asarray(inputs), labels, names, np.arange(len(labels)).astype(str), kind, rate=rate)
+        return cls(np.asarray(inputs), labels, names, np.arange(len(labels)).astype(str), kind, rate=rate, columns=columns)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,7 +101,8 @@ class Dataset:
         """Hash of inputs, labels and class names: what a checkpoint or a cached result belongs to."""
         digest = hashlib.blake2b(digest_size=16)
         what = (self.inputs.shape, str(self.inputs.dtype), self.classes, self.kind)
-        digest.update(repr(what if self.rate is None else (*what, self.rate)).encode())
+        more = [value for value in (self.rate, self.columns) if value is not None]
+        digest.update(repr((*what, *more)).encode())
         for start in range(0, len(self), 4096):
             digest.update(np.ascontiguousarray(self.inputs[start : start + 4096]).data)
         digest.update(np.ascontiguousarray(self.labels).data)
@@ -95,8 +113,8 @@ def concatenate(first: Dataset, second: Dataset) -> Dataset:
     """Both data sets' rows, the first's names and classes; the second's ids get a prefix so that ids stay unique."""
     if first.classes != second.classes or first.inputs.shape[1:] != second.inputs.shape[1:]:
         raise InputError("cannot join data sets of different classes or sample shapes")
-    if (first.rate, first.kind) != (second.rate, second.kind):
-        raise InputError("cannot join data sets of different kinds or rates")
+    if (first.rate, first.kind, first.columns) != (second.rate, second.kind, second.columns):
+        raise InputError("cannot join data sets of different kinds, rates or columns")
     return replace(
         first,
         inputs=np.concatenate([first.inputs, second.inputs]),

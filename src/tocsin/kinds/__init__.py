@@ -9,11 +9,12 @@ from tocsin.errors import InputError
 from tocsin.kinds.base import Kind
 from tocsin.kinds.image import ImageKind
 from tocsin.kinds.speech import SpeechKind
+from tocsin.kinds.table import TableKind
 
-KINDS: Mapping[str, Callable[..., Kind]] = {"image": ImageKind.of, "speech": SpeechKind.of}
+KINDS: Mapping[str, Callable[..., Kind]] = {"image": ImageKind.of, "speech": SpeechKind.of, "table": TableKind.of}
 """Name -> (data set, whether a mirrored sample keeps its meaning) -> the kind with that data set's statistics."""
 
-__all__ = ["KINDS", "ImageKind", "Kind", "SpeechKind", "kind_of"]
+__all__ = ["KINDS", "ImageKind", "Kind", "SpeechKind", "TableKind", "kind_of"]
 
 
 def kind_of(dataset: Dataset, *, flip: bool = False) -> Kind:

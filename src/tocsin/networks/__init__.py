@@ -12,6 +12,7 @@ from tocsin.networks.att_rnn import AttRNN
 from tocsin.networks.base import Classifier
 from tocsin.networks.eat import EAT
 from tocsin.networks.kwt import KWT
+from tocsin.networks.mlp import MLP
 from tocsin.networks.res15 import Res15
 from tocsin.networks.resnet import ResNet18, SmallResNet
 from tocsin.networks.tc_resnet import TCResNet8
@@ -27,8 +28,11 @@ NETWORKS: dict[str, Callable[[int, int], Classifier]] = {
     "att-rnn": AttRNN,
     "kwt-1": KWT,
     "eat-s": EAT,
+    "mlp": MLP,
+    "ember-mlp": partial(MLP, widths=(4000, 2000, 100), dropout=0.5),
 }
-"""Name -> (channels, classes) -> network with fresh weights. The last five read sounds of 40 bands, ``eat-s`` their waveforms."""
+"""Name -> (channels, classes) -> network with fresh weights. ``tc-resnet8`` to ``kwt-1`` read sounds of 40 bands, ``eat-s`` their
+waveforms, the last two rows of tables."""
 
 __all__ = ["NETWORKS", "Classifier", "build_network"]
 
