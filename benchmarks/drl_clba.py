@@ -180,7 +180,7 @@ class Bench:
         kept = predict(model[0], poisons, model[1], self.runtime(seed)).argmax(1) == attack.target
         return {"unseen_distance": float(left.mean()), "unseen_kept_label": float(kept.mean())}
 
-    def queries(self, name: str, seed: int) -> Iterator[tuple[int, Line]]:
+    def queries(self, name: str, seed: int, budgets: list[int]) -> Iterator[tuple[int, Line]]:
         """(queries for each clip, line) of one searcher or agent."""
         from tocsin.attacks.collision_agent import own_randomness
 
@@ -196,7 +196,7 @@ class Bench:
         began = time.perf_counter()
         if name in SEARCHERS:
             with own_randomness(seed):
-                found = search(name, held, BUDGETS, seed)
+                found = search(name, held, budgets, seed)
             for budget, actions in found.items():
                 yield budget, summary(judged, actions) | {"seconds": time.perf_counter() - began}
             return
@@ -250,6 +250,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
     parser.add_argument("--victims", nargs="+", default=list(VICTIMS))
     parser.add_argument("--searchers", nargs="+", default=[*SEARCHERS, *AGENTS], choices=[*SEARCHERS, *AGENTS])
+    parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS), help="queries a clip of the searchers")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings")
     parser.add_argument("--device", default="cpu")
@@ -266,7 +267,11 @@ def main() -> None:
     for cell in ({**about, "row": row, "victim": victim, "seed": seed} for seed in args.seeds for row in names for victim in victims):
         if key(cell) in done:
             continue
-        found = bench.queries(cell["row"], cell["seed"]) if args.part == "queries" else [(0, bench.rows(*(cell[k] for k in CELL)))]
+        found = (
+            bench.queries(cell["row"], cell["seed"], args.budgets)
+            if args.part == "queries"
+            else [(0, bench.rows(*(cell[k] for k in CELL)))]
+        )
         for budget, line in found:
             result = {**cell, "queries": budget, **line, **provenance(args.device, " ".join(sys.argv))}
             with args.out.open("a") as out:
