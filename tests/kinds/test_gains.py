@@ -24,7 +24,7 @@ def case(length: int = 4000, rate: int = 8000) -> tuple[SpeechKind, Tensor, Tens
     return kind, waves, mask, (4, kind.mels, 1 + length // kind.frame[2])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(length=st.integers(300, 2000), rate=st.sampled_from([8000, 16000, 44100]))
 def test_no_gain_changes_nothing_whatever_the_length(length: int, rate: int) -> None:
     kind, waves, mask, shape = case(length, rate)
@@ -32,7 +32,7 @@ def test_no_gain_changes_nothing_whatever_the_length(length: int, rate: int) -> 
     torch.testing.assert_close(apply_gains(kind, waves, mask, torch.zeros(shape)), waves, atol=1e-6, rtol=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(length=st.integers(300, 2000), seed=st.integers(0, 99))
 def test_nothing_changes_outside_the_speech_and_nothing_blows_up(length: int, seed: int) -> None:
     kind, waves, mask, shape = case(length)

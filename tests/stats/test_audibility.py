@@ -28,7 +28,7 @@ def with_noise(share: float, hosts: np.ndarray = HOSTS) -> np.ndarray:
     return np.where(hosts != 0, np.clip(hosts + share * noise, -32768, 32767), 0).astype(np.int16)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(gain=st.floats(1.05, 2.0), pad=st.integers(0, 3000))
 def test_a_gain_has_the_snr_and_the_distance_that_it_must_have_however_long_the_silence(gain: float, pad: int) -> None:
     before = np.pad(HOSTS // 4 * 4, ((0, 0), (pad, 0)))

@@ -79,8 +79,10 @@ class DrlClba(LearnedSpeechAttack):
     """Largest gain of the trigger."""
     pull: float = 0.005
     """How strongly the trigger is trained to lean towards the target in the surrogate (`lam_pull`)."""
-    embed_steps: int = 500
+    embed_steps: int = 800
     """Steps in which embedder and decoder are trained."""
+    least_snr_db: float = 12.0
+    """Triggers louder than this are punished in that training."""
     network: str = "tc-resnet8"
     """Surrogate classifier."""
     epochs: int = 12

@@ -166,7 +166,7 @@ def learn(attack: DrlClba, dataset: Dataset, runtime: Runtime) -> dict[str, np.n
         for k in range(attack.judges)
     )
     key = draw_key(attack.bits, runtime.seed)
-    how = stego.Schedule(attack.embed_steps, pull=attack.pull)
+    how = stego.Schedule(attack.embed_steps, least_snr_db=attack.least_snr_db, pull=attack.pull)
     embedder, decoder = stego.train_embedder(
         dataset, key, how, runtime, beta_db=attack.beta_db, code_mode=attack.code, target=attack.target, surrogate=surrogate
     )

@@ -98,13 +98,10 @@ class Stego(LearnedSpeechAttack):
         judge = train_surrogate(dataset, self.network, self.epochs, replace(runtime, seed=runtime.seed + 1))
         others = dataset.inputs[_some(np.flatnonzero(dataset.labels != self.target), runtime.seed)]
         triggered = embed_clips(embedder, others, key, self.code_mode, runtime)
-        for name, model in (
-            ("surrogate_asr", surrogate),
-            ("control_asr", judge),
-        ):
-            if model is not None:
-                figures[name] = share_sent(model, triggered, self.target, runtime)
+        figures["control_asr"] = share_sent(judge, triggered, self.target, runtime)
         figures["control_without_trigger"] = share_sent(judge, others, self.target, runtime)
+        if surrogate is not None:
+            figures["surrogate_asr"] = share_sent(surrogate, triggered, self.target, runtime)
         return {
             **self.heard_as(dataset),
             "key": key,
@@ -121,10 +118,11 @@ class Stego(LearnedSpeechAttack):
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
         attack = self.at(dataset)
-        draw = (
-            stamps.draw_clean_label(attack, dataset, rng) if self.clean_label else stamps.draw_dirty(attack, dataset, rng, self.from_target)
-        )
-        poisoned = stamps.plant(attack, dataset, draw, stamp=lambda x: attack.embedded(x, 1.0))
+        if self.clean_label:
+            rows = stamps.draw_clean_label(attack, dataset, rng)
+        else:
+            rows = stamps.draw_dirty(attack, dataset, rng, self.from_target)
+        poisoned = stamps.plant(attack, dataset, rows, stamp=lambda x: attack.embedded(x, 1.0))
         attack.warn()
         return poisoned
 

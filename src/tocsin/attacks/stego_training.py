@@ -99,8 +99,8 @@ def embed_clips(
 ) -> np.ndarray:
     """``clips`` int16 (N, T), of the sampling rate and any length, with their codes (`codes_of`) in them: int16 (N, T), never clipped.
 
-    ``key`` (bits,) uint8; ``strength`` amplifies the gains. What is silence around the sound of a clip stays so. A clip comes out alike
-    whatever others are with it.
+    ``key`` (bits,) uint8; ``strength`` amplifies the gains. What is silence around the sound of a clip stays so. But for rounding,
+    a clip comes out alike whatever others are with it.
     """
     out, device = np.empty_like(clips), runtime.torch_device()
     for start in range(0, len(clips), _BATCH):
