@@ -10,7 +10,7 @@ import numpy as np
 
 from tocsin.attacks import stamps
 from tocsin.attacks.base import Poisoned
-from tocsin.attacks.codes import CodeMode, draw_key
+from tocsin.attacks.codes import CodeMode, codes_of, draw_key
 from tocsin.attacks.learned import FIGURE
 from tocsin.attacks.speech import LearnedSpeechAttack
 from tocsin.data.dataset import Dataset
@@ -83,7 +83,7 @@ class Stego(LearnedSpeechAttack):
             )
 
     def learn(self, dataset: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
-        from tocsin.attacks.stego_training import Schedule, embed_clips, measure_pair, share_sent, train_embedder
+        from tocsin.attacks.stego_training import Schedule, decode_clips, embed_clips, measure_pair, share_sent, train_embedder
         from tocsin.attacks.waves import train_surrogate
         from tocsin.networks.weights import to_arrays
 
@@ -98,6 +98,8 @@ class Stego(LearnedSpeechAttack):
         judge = train_surrogate(dataset, self.network, self.epochs, replace(runtime, seed=runtime.seed + 1))
         others = dataset.inputs[_some(np.flatnonzero(dataset.labels != self.target), runtime.seed)]
         triggered = embed_clips(embedder, others, key, self.code_mode, runtime)
+        wanted = codes_of(others, key, self.code_mode)
+        figures["key_bits"] = float((decode_clips(decoder, triggered, runtime) == wanted).mean()) if len(others) else 0.0
         figures["control_asr"] = share_sent(judge, triggered, self.target, runtime)
         figures["control_without_trigger"] = share_sent(judge, others, self.target, runtime)
         if surrogate is not None:
@@ -158,7 +160,8 @@ class Stego(LearnedSpeechAttack):
     def warn(self) -> None:
         """A `UserWarning` where the learning went too badly for the attack to be called steganographic; the figures say how badly."""
         found = self.figures()
-        bits, control = found.get("bit_accuracy_int16", 1.0), found.get("control_asr", 0.0)
+        bits = min(found.get("bit_accuracy_int16", 1.0), found.get("key_bits", 1.0))
+        control = found.get("control_asr", 0.0)
         if bits < LEAST_BITS:
             warnings.warn(f"attack {self.name}: the decoder reads {bits:.0%} of the bits, wanted are {LEAST_BITS:.0%}", stacklevel=3)
         if control > MOST_CONTROL:
