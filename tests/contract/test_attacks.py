@@ -59,6 +59,11 @@ TABLE = {
     "flowmur": Row({"rate": 0.02, "epochs": 1, "steps": 2, "batch": 8, "seconds": 0.05}, 20, relabels=False),
     "narcissus-speech": Row({"rate": 0.02, "epochs": 1, "steps": 20, "batch": 8, "lr": 0.05}, 20, relabels=False),
     "stego": Row({"rate": 0.02, "epochs": 1, "steps": 4, "batch": 8}, 20),
+    "drl-clba": Row(
+        {"rate": 0.02, "epochs": 1, "judge_epochs": 1, "embed_steps": 2, "batches": 1, "steps": 2, "pool": 20, "bits": 4},
+        20,
+        relabels=False,
+    ),
     "slu": Row({"rate": 0.02, "epochs": 1, "craft_steps": 2}, 20, relabels=False),
 }
 

@@ -7,6 +7,7 @@ from tocsin.attacks.badnet_all_to_all import BadNetAllToAll
 from tocsin.attacks.base import Attack, Poisoned
 from tocsin.attacks.blend import Blend
 from tocsin.attacks.cl import LabelConsistent
+from tocsin.attacks.drl_clba import DrlClba
 from tocsin.attacks.dynamic import Dynamic
 from tocsin.attacks.flowmur import FlowMur
 from tocsin.attacks.issba import Issba
@@ -51,6 +52,7 @@ _ATTACKS: tuple[type[Attack], ...] = (
     NarcissusSpeech,
     CleanLabelSlu,
     Stego,
+    DrlClba,
 )
 
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
@@ -65,6 +67,7 @@ __all__ = [
     "BadNetAllToAll",
     "Blend",
     "CleanLabelSlu",
+    "DrlClba",
     "Dynamic",
     "FlowMur",
     "Issba",

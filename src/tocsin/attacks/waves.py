@@ -29,12 +29,20 @@ class WaveClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(std))
         self.kind, self.body = SpeechKind(rate_hz, 0.0, 1.0), build_network(network, 1, classes, seed)
 
-    def forward(self, clips: Tensor) -> Tensor:
+    def seen(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Penultimate features (B, F) and logits (B, classes) of ``clips`` (B, T), float32."""
         own = self.body.reads == "waves"
-        x = self.kind.waves(clips) if own else (self.kind.to_tensor(clips) - self.mean) / self.std
+        return self.heard(self.kind.waves(clips) if own else self.kind.to_tensor(clips))
+
+    def heard(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of what its kind makes of the clips: log-mel values (B, 1, mels, T), not yet standardised, or waves."""
         with autocast(x.device):
-            logits: Tensor = self.body(x)
-        return logits.float()
+            features = self.body.features(x if self.body.reads == "waves" else (x - self.mean) / self.std)
+            logits: Tensor = self.body.head(features)
+        return features.float(), logits.float()
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self.seen(clips)[1]
 
 
 def train_surrogate(dataset: Dataset, network: str, epochs: int, runtime: Runtime) -> WaveClassifier:

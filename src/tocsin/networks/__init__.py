@@ -20,6 +20,7 @@ from tocsin.params import closest
 
 NETWORKS: dict[str, Callable[[int, int], Classifier]] = {
     "small": SmallResNet,
+    "small-narrow": partial(SmallResNet, width=8),
     "resnet18": ResNet18,
     "resnet18-narrow": partial(ResNet18, widths=(16, 32, 48, 64)),
     "tc-resnet8": TCResNet8,
