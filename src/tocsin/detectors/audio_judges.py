@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from tocsin.kinds import Kind
 from tocsin.kinds.speech import FLOOR, SpeechKind
 from tocsin.learning import FitSettings, features, fit
 from tocsin.networks import build_network
-from tocsin.runtime import Runtime
+from tocsin.runtime import Runtime, silent
 
 _NEIGHBOURS = 10
 _BLOCK = 512
@@ -87,15 +88,19 @@ def judge(clips: np.ndarray, labels: np.ndarray, classes: int, rate: int, folds:
             continue
         network = build_network(kind.network, 1, classes, runtime.seed + number)
         how = FitSettings(epochs=epochs, batch=64)
-        quiet = replace(runtime, progress=lambda stage, share, number=number: runtime.progress("judging labels", (number + share) / folds))
+        quiet = replace(runtime, progress=partial(_tell, runtime, number, folds))
         fit(network, maps[rest], labels[rest], kind, how, quiet)
-        inner = features(network, maps[part], kind, replace(runtime, progress=lambda stage, share: None))
+        inner = features(network, maps[part], kind, replace(runtime, progress=silent))
         head = network.head
         logits = inner @ head.weight.detach().float().cpu().numpy().T + head.bias.detach().float().cpu().numpy()
         doubt[part] = -log_softmax(logits, axis=1)[np.arange(len(inner)), labels[part]]
         collision[part] = disagreement(inner, labels[part])
     runtime.progress("judging labels", 1.0)
     return Judged(doubt, collision)
+
+
+def _tell(runtime: Runtime, number: int, folds: int, stage: str, share: float) -> None:
+    runtime.progress("judging labels", (number + share) / folds)
 
 
 def parts(labels: np.ndarray, folds: int, seed: int) -> Iterator[np.ndarray]:
