@@ -80,7 +80,7 @@ class Shifts:
 
     def odds(self, k: int, views: np.ndarray) -> np.ndarray:
         """(size of class k,) log odds of being shifted, added up over ``views`` (views,) bool."""
-        return np.sum([self.found[k, view].odds for view, taken in zip(VIEWS, views, strict=True) if taken], axis=0)
+        return np.asarray(np.sum([self.found[k, view].odds for view, taken in zip(VIEWS, views, strict=True) if taken], axis=0))
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class AudioStego(VictimReader):
             if telling.any():
                 values = shifts.odds(k, telling)
                 flagged[labels == k] = values > 0
-                odds[labels == k] = np.where(values > 0, values + _PROVED, values)
+                odds[labels == k] = np.where(values > 0, values + _PROVED, _HINT * values)
             else:
                 odds[labels == k] = _HINT * shifts.odds(k, chosen[k])
         p, surprise, alone = np.minimum(together, each.min(1)), np.zeros(len(labels)), {}
