@@ -18,8 +18,11 @@ from tocsin.data.names import counted, listed, shown
 from tocsin.errors import InputError
 
 MISSING = frozenset(
-    "|NA|N/A|n/a|NaN|nan|-NaN|-nan|NULL|Null|null|None|none|<NA>|NaT|#N/A|#N/A N/A|#NA|1.#IND|-1.#IND|1.#QNAN|-1.#QNAN|?|\\N".split("|")
-)
+    {
+        "", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null", "None", "none", "<NA>", "NaT", "?", "\\N",
+        "#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+    }
+)  # fmt: skip
 """Texts that stand for an empty cell: those of the usual readers, and the question mark of older collections."""
 MOST_LEVELS = 1000
 """Different texts in a column; with more it says which sample it is rather than what it is like."""
@@ -89,7 +92,7 @@ def part_of(values: Any, name: str) -> Part:
     if kind in "iuf":
         return array.astype(np.float64)
     if kind == "b":
-        return np.where(array, "True", "False").tolist()
+        return [str(value) for value in array.tolist()]
     if kind in "Mm":
         seconds = array.astype("datetime64[us]" if kind == "M" else "timedelta64[us]").astype(np.int64) / 1e6
         return np.where(np.isnat(array), np.nan, seconds)

@@ -27,8 +27,8 @@ class Dataset:
     """Labelled samples in their native form. Immutable; indexing gives a Dataset.
 
     Shapes: ``inputs`` (N, ...), for images uint8 (N, H, W, C) with C 1 or 3, for sounds int16 (N, T), for tables float32 or float64
-    (N, F), NaN where a cell is empty (or `tocsin.data.rows.Rows`, where they stay on disk); ``labels`` (N,) int64 in ``range(len(classes))``; ``ids`` (N,) str, unique: relative file path
-    or row number.
+    (N, F), NaN where a cell is empty (`tocsin.data.rows.Rows` where they stay on disk); ``labels`` (N,) int64 in
+    ``range(len(classes))``; ``ids`` (N,) str, unique: relative file path or row number.
     """
 
     inputs: np.ndarray
@@ -52,6 +52,8 @@ class Dataset:
     """(N,) str: who or what each sample comes from, such as the speaker, where the data say so (empty text: not known)."""
     columns: tuple[Column, ...] | None = None
     """Of a table: what each of the F values of a row is."""
+    label_column: str | None = None
+    """Of a table whose labels are one of its columns: what that is called."""
 
     def __post_init__(self) -> None:
         n = len(self.inputs)

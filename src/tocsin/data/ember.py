@@ -13,7 +13,7 @@ import numpy as np
 
 from tocsin.data.dataset import Column, Dataset
 from tocsin.data.labels import assemble, encode
-from tocsin.data.names import counted
+from tocsin.data.names import counted, is_number
 from tocsin.data.request import Request
 from tocsin.data.rows import Rows, as_inputs
 from tocsin.errors import InputError
@@ -92,6 +92,14 @@ def read(request: Request) -> Dataset:
     path = request.path.resolve()
     data = assemble(inputs, labels, classes, known.astype(str), layout=LAYOUT, source=path, notes=notes, kind="table")
     return replace(data, columns=tuple(Column(name) for name in feature_names(VERSIONS[width])))
+
+
+def raw_labels(data: Dataset) -> np.ndarray:
+    """(N,) float32 as ``y_train.dat`` holds them: the numbers that the classes are called by, else their places."""
+    numbers = all(is_number(name) for name in data.classes)
+    values = [float(name) for name in data.classes] if numbers else range(len(data.classes))
+    raw: np.ndarray = np.array(values, np.float32)[data.labels]
+    return raw
 
 
 def _shape(matrix: Path, labels: Path) -> tuple[int, int]:

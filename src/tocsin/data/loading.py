@@ -44,7 +44,10 @@ _FILES: tuple[tuple[Callable[[Path, bytes], bool], Callable[[Request], Dataset]]
         cifar.read_file,
     ),
 )
-_ALLOWED = "class folders, a folder with metadata.csv, .npz, a .csv or .parquet table of path,label or of features, EMBER's X_train.dat, CIFAR python batches"
+_ALLOWED = (
+    "class folders, a folder with metadata.csv, .npz, a .csv or .parquet table of path,label or of features, EMBER's X_train.dat,"
+    " CIFAR python batches"
+)
 
 
 def load(

@@ -43,7 +43,7 @@ def read(request: Request) -> Dataset:
             values, labels = read_member(archive, members[at_x]), read_member(archive, members[at_y])
             rate = None if at_rate is None else _rate(read_member(archive, members[at_rate]), request.path)
             names = None if at_classes is None else [str(name) for name in read_member(archive, members[at_classes]).reshape(-1)]
-            columns, levels, described = _columns(archive, members, at_x, values)
+            columns, levels, described = columns_of(archive, members, at_x, values)
     except (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError) as why:
         raise InputError(f"{request.path}: the archive is damaged or cannot be read ({why})") from why
     unread = [name for name in members if name not in (at_x, at_y, at_classes, at_rate, *described)]
@@ -60,7 +60,7 @@ def read(request: Request) -> Dataset:
     return to_dataset(values, labels, wanted, Pictures.of(request).size, layout="npz", source=path, notes=notes)
 
 
-def _columns(
+def columns_of(
     archive: zipfile.ZipFile, members: Mapping[str, str], inputs: str, values: np.ndarray
 ) -> tuple[list[str] | None, list[tuple[str, ...]] | None, list[str]]:
     """Of an archive whose inputs are rows (N, F): names of the columns and the levels of each, if it has them, and where these stand."""

@@ -40,7 +40,8 @@ class Rows:
             return rows
         index = self.index[which]
         if np.ndim(index) == 0:
-            return self._read(index[None])[0]
+            one: np.ndarray = self._read(index[None])[0]
+            return one
         return self._read(index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -52,7 +53,8 @@ class Rows:
 
     def _read(self, index: np.ndarray) -> np.ndarray:
         if len(self.parts) == 1:
-            return self.parts[0][index]
+            only: np.ndarray = self.parts[0][index]
+            return only
         out = np.empty((len(index), *self.shape[1:]), self.dtype)
         part = np.searchsorted(self._starts, index, side="right") - 1
         for k, rows in enumerate(self.parts):

@@ -72,7 +72,7 @@ def of_arrays(
     floats, rounded = _as_floats(values)
     if rounded:
         notes = [*notes, "whole numbers beyond 2^53 are rounded to the nearest that a float64 holds"]
-    texts = _label_texts(part_of(_label_array(labels), "labels"))
+    texts = label_texts(part_of(_label_array(labels), "labels"))
     if len(texts) != len(values):
         raise InputError(f"labels: {len(texts):,} labels for {len(values):,} rows; one a row is needed")
     columns = tuple(Column(name, () if levels is None else levels[k]) for k, name in enumerate(called))
@@ -141,6 +141,7 @@ class _Index:
     rows: int
     """In the source."""
     notes: tuple[str, ...]
+    label_column: str | None = None
 
 
 @dataclass
@@ -151,7 +152,7 @@ class _Coder:
 
     def codes(self, part: Part) -> np.ndarray:
         """int64 (B,), -1 where there is no label. Raises `InputError` where there are too many classes."""
-        texts = _label_texts(part)
+        texts = label_texts(part)
         out = np.array([-1 if text is None else self.known.setdefault(text, len(self.known)) for text in texts], np.int64)
         if len(self.known) > MOST_CLASSES:
             raise InputError(
@@ -173,7 +174,7 @@ def _label_array(labels: Any) -> Any:
     return array[:, 0] if isinstance(array, np.ndarray) and array.ndim == 2 and array.shape[1] == 1 else array
 
 
-def _label_texts(part: Part) -> list[str | None]:
+def label_texts(part: Part) -> list[str | None]:
     """Labels as names: 1.0 is ``1``; None where there is none."""
     if isinstance(part, np.ndarray):
         values, places = np.unique(part, return_inverse=True)
@@ -237,7 +238,7 @@ def _of_cache(rows: np.ndarray, facts: dict[str, Any]) -> tuple[np.ndarray, _Ind
     """Of what `_decoded` wrote: each row has its features, and its label's number last."""
     columns = tuple(Column(name, tuple(levels)) for name, levels in facts["columns"])
     labels = _Labels(rows[:, -1].astype(np.int64), facts["labels"])
-    return rows[:, :-1], _Index(columns, labels, np.array(facts["dropped"], np.int64), facts["rows"], tuple(facts["notes"]))
+    return rows[:, :-1], _Index(columns, labels, np.array(facts["dropped"], np.int64), facts["rows"], tuple(facts["notes"]), facts["label"])
 
 
 def _decoded(table: Source, wishes: _Wishes, runtime: Runtime, folder: Path | None) -> tuple[np.ndarray, _Index]:
@@ -283,7 +284,7 @@ def _surveyed(table: Source, columns: int, runtime: Runtime) -> tuple[list[Surve
 def _filled(
     table: Source, plan: Plan, place: int | None, wishes: _Wishes, sink: cache.Sink, rows: int, notes: Sequence[str], runtime: Runtime
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    coder, dropped, done = _Coder(), list[int](), 0
+    coder, dropped, done, names = _Coder(), list[int](), 0, named(table.header)[0]
     try:
         for parts in table.batches():
             size = len(parts[0])
@@ -297,7 +298,14 @@ def _filled(
         if done != rows:
             raise InputError("the table changed while it was read; try again")
         columns = [[column.name, list(column.levels)] for column in plan.columns]
-        facts: dict[str, Any] = {"columns": columns, "labels": list(coder.known), "dropped": dropped, "rows": rows, "notes": list(notes)}
+        facts: dict[str, Any] = {
+            "columns": columns,
+            "label": None if place is None else names[place],
+            "labels": list(coder.known),
+            "dropped": dropped,
+            "rows": rows,
+            "notes": list(notes),
+        }
         matrix = sink.finish({**facts, "dtype": plan.dtype}, (rows - len(dropped), len(plan.at) + 1))
     finally:
         sink.close()
@@ -317,4 +325,4 @@ def _dataset(
     data = assemble(
         matrix, places[index.labels.codes], names, kept.astype(str), layout=layout, source=source, notes=notes, kind=TABLE
     )  # fmt: skip
-    return replace(data, columns=index.columns)
+    return replace(data, columns=index.columns, label_column=index.label_column)

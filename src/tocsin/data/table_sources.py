@@ -76,7 +76,7 @@ class CsvTable:
                         if not row:
                             continue
                         raise InputError(
-                            f"{self.path}: {counted(len(row), 'cell')} in line {reader.line_num}; the first line has {counted(width, 'column')}"
+                            f"{self.path}: {counted(len(row), 'cell')} in line {reader.line_num}; the first line has {width:,}"
                         )
                     yield row
         except (UnicodeDecodeError, csv.Error) as why:
