@@ -16,6 +16,7 @@ from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, resize_all
 from tocsin.data.names import counted, listed, shown
 from tocsin.data.pairing import LEAST_IN_ALL, LEAST_PER_CLASS, row_hashes
+from tocsin.data.table_writing import suffix_of_copy
 from tocsin.data.writing import table_of, write_subset, write_table
 from tocsin.errors import AuditIncomplete, InputError
 from tocsin.report.pictures import png_data_uri
@@ -207,7 +208,7 @@ def accept(train: Dataset, decisions: str | os.PathLike[str], out: str | os.Path
     """Turns vetted decisions (``id,label,keep``) into a reserve and the training data without it.
 
     For data in files: ``out/reserve/`` in the layout of the source, and ``out/train.csv`` (``path,label``; the paths start at the
-    source's folder). Else ``out/reserve.npz`` and ``out/train.npz``. A kept sample whose exact copy stays in the training data
+    source's folder). Else ``out/reserve.npz`` and ``out/train.npz``; tables keep their layout (``.csv``, ``.parquet`` ...). A kept sample whose exact copy stays in the training data
     is left out of the reserve with a note. Raises `InputError` if the decisions do not fit the data or keep nothing.
     """
     folder = Path(out)
@@ -220,8 +221,9 @@ def accept(train: Dataset, decisions: str | os.PathLike[str], out: str | os.Path
         raise InputError(f"decisions: {shown(str(decisions))} leaves no sample for the reserve")
     notes += _too_small(train[keep]) + shared_speakers(train, keep)
     if train.root is None:
-        reserve = write_subset(train, keep, folder / "reserve.npz")
-        return Accepted(reserve, write_subset(train, ~keep, folder / "train.npz"), None, tuple(notes))
+        end = suffix_of_copy(train)
+        reserve = write_subset(train, keep, folder / f"reserve{end}")
+        return Accepted(reserve, write_subset(train, ~keep, folder / f"train{end}"), None, tuple(notes))
     manifest = folder / "train.csv"
     if os.path.lexists(manifest):
         raise InputError(f"out: {shown(str(manifest))} exists; nothing is ever overwritten, give another folder")

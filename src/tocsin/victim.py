@@ -120,5 +120,9 @@ def check_test(train: Dataset, test: Dataset) -> None:
         )
     if train.inputs.shape[1:] != test.inputs.shape[1:]:
         raise InputError(f"test set: samples are {test.inputs.shape[1:]}, those of the training set {train.inputs.shape[1:]}")
+    if train.columns != test.columns:
+        raise InputError(
+            "test set: its columns are not those of the training set; bring them together with tocsin.data.merging.same_columns"
+        )
     if not len(test):
         raise InputError("test set: is empty")

@@ -54,6 +54,7 @@ def command(
     rate: options.Rate = None,
     seconds: options.Seconds = None,
     root: options.Root = None,
+    label: options.Label = None,
     resume: Resume = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -71,7 +72,7 @@ def command(
 
     with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
-        train = load(data, root=root, kind=kind, size=size, rate=rate, seconds=seconds, runtime=runtime)
+        train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, runtime=runtime)
         report = audit(
             train,
             load(reserve, **options.form_of(train, size), runtime=runtime),

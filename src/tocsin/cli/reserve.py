@@ -27,6 +27,7 @@ def command(
     seed: options.Seed = 0,
     kind: options.Kind = "auto",
     root: options.Root = None,
+    label: options.Label = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw a sample of DATA for a person to vet by eye; then, with --decisions, make the reserve of it."""
@@ -36,7 +37,7 @@ def command(
     refuse_inside(out, data)
     with progress(quiet) as sink:
         runtime = Runtime(progress=sink)
-        dataset = load(data, root=root, kind=kind, runtime=runtime)
+        dataset = load(data, root=root, kind=kind, label=label, runtime=runtime)
         said = _prepared(dataset, count, out, seed, runtime, data) if decisions is None else _accepted(dataset, decisions, out)
     if not quiet:
         for line in said:

@@ -33,11 +33,13 @@ def command(
     rate: options.Rate = None,
     seconds: options.Seconds = None,
     root: options.Root = None,
+    label: options.Label = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train an ordinary network on DATA; report accuracy (ACC) and attack success rate (ASR)."""
     from tocsin.data import learned_of, load, manifest_of
+    from tocsin.data.merging import same_columns
     from tocsin.decisions import apply
     from tocsin.kinds import kind_of
     from tocsin.learning import usual_settings
@@ -52,9 +54,12 @@ def command(
     with progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, progress=sink)
         measured = measured and measured.on(runtime)
-        train = load(data, root=root, kind=kind, size=size, rate=rate, seconds=seconds, runtime=runtime)
+        train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, runtime=runtime)
         clean = load(test, **options.form_of(train, size), runtime=runtime)
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
+        if train.columns is not None:
+            train, clean, _ = same_columns(train, clean, "test set")
+            sets = {name: replace(part, columns=train.columns) for name, part in sets.items()}
         network = network or kind_of(train).network
         usual = usual_settings(network)
         fit = usual if epochs is None else replace(usual, epochs=epochs)

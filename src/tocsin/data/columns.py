@@ -7,6 +7,7 @@ are; the `Plan` made of it turns every batch of rows into floats. So a table lar
 from __future__ import annotations
 
 import numbers
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,9 @@ MOST_CLASSES = 1000
 _REMEMBERED = 10 * MOST_LEVELS
 _LARGEST_EXACT = 2**53
 
+_INDEX = re.compile(r"column 1|Unnamed: 0|__index_level_\d+__|index|row|id", re.IGNORECASE)
+"""What the column of row numbers is called that data frames are saved with; the first stands for no name."""
+
 Part = np.ndarray | list[str | None]
 """Some rows of a column: float64 (B,), NaN where empty, or texts, None where empty."""
 
@@ -42,6 +46,8 @@ class Survey:
 
     infer: bool
     """Texts that are all numbers are numbers (CSV has nothing but text)."""
+    numbering: bool = False
+    """By its name it may be the column of row numbers: no number comes twice, all are whole, and none is negative."""
     is_numbers: bool = True
     narrow: bool = True
     """Every number is exact as float32."""
@@ -50,27 +56,30 @@ class Survey:
     texts: set[str] = field(default_factory=set)
     """At most `_REMEMBERED` of them."""
     filled: int = 0
-    counting: bool = True
-    """All numbers so far are the row numbers, from 0 or 1."""
 
-    def see(self, part: Part, start: int) -> None:
-        """Takes note of the rows from ``start`` on."""
+    def see(self, part: Part) -> None:
+        """Takes note of further rows."""
         values = part if isinstance(part, np.ndarray) else (numbers_of(part) if self.infer else None)
         if isinstance(part, list):
             if len(self.texts) <= _REMEMBERED:
                 self.texts.update(cell for cell in part if cell is not None)
             self.filled += len(part) - part.count(None)
+        else:
+            self.filled += int((~np.isnan(part)).sum())
         if values is None:
             self.is_numbers = self.is_numbers and isinstance(part, list) and all(cell is None for cell in part)
             return
         known = values[np.isfinite(values)]
-        if isinstance(part, np.ndarray):
-            self.filled += int((~np.isnan(values)).sum())
+        whole = bool((known == np.rint(known)).all())
         self.narrow = self.narrow and bool((np.abs(known) <= np.finfo(np.float32).max).all() and (known.astype(np.float32) == known).all())
-        self.rounded = self.rounded or bool((np.abs(known) > _LARGEST_EXACT).any() and (known == np.rint(known)).all())
-        if self.counting and len(values):
-            first = values[0] - start
-            self.counting = first in (0, 1) and bool((values == np.arange(start, start + len(values)) + first).all())
+        self.rounded = self.rounded or (whole and bool((np.abs(known) > _LARGEST_EXACT).any()))
+        if self.numbering:
+            self.numbering = whole and bool((known >= 0).all()) and len(np.unique(known)) == len(values)
+
+
+def surveys_of(names: Sequence[str], infer: bool) -> list[Survey]:
+    """One a column, that have seen nothing yet."""
+    return [Survey(infer, _INDEX.fullmatch(name) is not None) for name in names]
 
 
 def numbers_of(cells: Sequence[str | None]) -> np.ndarray | None:
@@ -174,7 +183,7 @@ def encoded(part: Part, column: Column) -> np.ndarray:
         raise InputError(f"column {shown(column.name)!r}: has no level {shown(str(why.args[0]))!r}") from why
 
 
-def plan_of(names: Sequence[str], surveys: Sequence[Survey], rows: int, label: int | None, wanted: Sequence[str] | None) -> Plan:
+def plan_of(names: Sequence[str], surveys: Sequence[Survey], label: int | None, wanted: Sequence[str] | None) -> Plan:
     """From the columns' names and surveys. ``label``: the place of the labels, which are no feature. ``wanted``: the columns to keep.
 
     Raises `InputError` where nothing is left, or something wanted is not there.
@@ -189,7 +198,7 @@ def plan_of(names: Sequence[str], surveys: Sequence[Survey], rows: int, label: i
     for k, (name, survey) in enumerate(zip(names, surveys, strict=True)):
         if k == label or (wanted is not None and name not in wanted):
             continue
-        why = None if wanted is not None else _no_feature(name, survey, rows)
+        why = None if wanted is not None else _no_feature(survey)
         if why:
             notes.append(f"column {shown(name)!r} left out: {why}")
             continue
@@ -207,11 +216,10 @@ def plan_of(names: Sequence[str], surveys: Sequence[Survey], rows: int, label: i
     return Plan(tuple(columns), tuple(at), "float32" if narrow else "float64", tuple(notes))
 
 
-def _no_feature(name: str, survey: Survey, rows: int) -> str | None:
+def _no_feature(survey: Survey) -> str | None:
     """Why a column is none that a model should learn from, if so."""
-    index_name = name.startswith(("column ", "Unnamed: ", "__index_level_")) or name == "index"
     if survey.is_numbers:
-        return "it is the row number" if index_name and survey.filled and survey.counting else None
+        return "it numbers the rows" if survey.numbering and survey.filled else None
     different = len(survey.texts)
     if different > MOST_LEVELS or (different > FEW_LEVELS and 2 * different > survey.filled):
         many = f"more than {_REMEMBERED:,}" if different > _REMEMBERED else f"{different:,}"

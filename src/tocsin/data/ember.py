@@ -78,6 +78,9 @@ def read(request: Request) -> Dataset:
     if not beside.is_file():
         raise InputError(f"{beside}: is missing; the labels of {matrix.name} lie there, one float32 a row")
     rows, width = _shape(matrix, beside)
+    names = feature_names(VERSIONS[width])
+    if request.columns is not None and set(request.columns) != set(names):
+        raise InputError(f"columns: {matrix} is read as a whole, from where it lies; leave columns= out")
     raw = np.fromfile(beside, np.float32)
     known = np.flatnonzero(~np.isnan(raw) & (raw != UNLABELLED))
     if not len(known):
@@ -85,13 +88,12 @@ def read(request: Request) -> Dataset:
     values = raw[known]
     if (values != np.rint(values)).any() or (values < 0).any():
         raise InputError(f"{beside}: labels must be whole numbers from 0, or {UNLABELLED} where there is none; is it float32?")
-    names = CLASSES if request.classes is None and values.max() <= 1 else request.classes
-    labels, classes = encode(values, names)
+    labels, classes = encode(values, CLASSES if request.classes is None and values.max() <= 1 else request.classes)
     notes = [f"{counted(rows - len(known), 'row')} without a label left out"] if len(known) < rows else []
     inputs = as_inputs(Rows([np.memmap(matrix, np.float32, "r", shape=(rows, width))], known))
     path = request.path.resolve()
     data = assemble(inputs, labels, classes, known.astype(str), layout=LAYOUT, source=path, notes=notes, kind="table")
-    return replace(data, columns=tuple(Column(name) for name in feature_names(VERSIONS[width])))
+    return replace(data, columns=tuple(Column(name) for name in names))
 
 
 def raw_labels(data: Dataset) -> np.ndarray:

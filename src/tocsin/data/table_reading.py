@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tocsin.data import cache, tables
-from tocsin.data.columns import MISSING, MOST_CLASSES, Part, Plan, Survey, named, part_of, plan_of, text_of
+from tocsin.data.columns import MISSING, MOST_CLASSES, Part, Plan, Survey, named, part_of, plan_of, surveys_of, text_of
 from tocsin.data.dataset import Column, Dataset
 from tocsin.data.labels import assemble, encode
 from tocsin.data.names import counted, listed, shown
@@ -249,13 +249,13 @@ def _decoded(table: Source, wishes: _Wishes, runtime: Runtime, folder: Path | No
     if wishes.beside is None:
         place, said = _label_column(names, table.header, wishes.label, where)
         notes += said
-    surveys, rows = _surveyed(table, len(names), runtime)
+    surveys, rows = _surveyed(table, names, runtime)
     if not rows:
         raise InputError(f"{where}: the table has no rows")
     if wishes.beside is not None and len(wishes.beside) != rows:
         raise InputError(f"labels: {len(wishes.beside):,} labels for {rows:,} rows; one a row is needed")
     wanted = None if wishes.columns is None else [name for name in wishes.columns if place is None or name != names[place]]
-    plan = plan_of(names, surveys, rows, place, wanted)
+    plan = plan_of(names, surveys, place, wanted)
     notes += plan.notes
     size = np.dtype(plan.dtype).itemsize * rows * (len(plan.at) + 1)
     if folder is None:
@@ -270,11 +270,11 @@ def _decoded(table: Source, wishes: _Wishes, runtime: Runtime, folder: Path | No
             raise AuditIncomplete(f"{size / 2**30:.1f} GiB of the table fit neither on disk nor in memory") from out
 
 
-def _surveyed(table: Source, columns: int, runtime: Runtime) -> tuple[list[Survey], int]:
-    surveys, rows = [Survey(table.infer) for _ in range(columns)], 0
+def _surveyed(table: Source, names: Sequence[str], runtime: Runtime) -> tuple[list[Survey], int]:
+    surveys, rows = surveys_of(names, table.infer), 0
     for parts in table.batches():
         for survey, part in zip(surveys, parts, strict=True):
-            survey.see(part, rows)
+            survey.see(part)
         rows += len(parts[0])
         runtime.progress("looking at the table", rows / (rows + 100_000))
     runtime.progress("looking at the table", 1.0)
