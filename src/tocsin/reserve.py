@@ -208,8 +208,9 @@ def accept(train: Dataset, decisions: str | os.PathLike[str], out: str | os.Path
     """Turns vetted decisions (``id,label,keep``) into a reserve and the training data without it.
 
     For data in files: ``out/reserve/`` in the layout of the source, and ``out/train.csv`` (``path,label``; the paths start at the
-    source's folder). Else ``out/reserve.npz`` and ``out/train.npz``; tables keep their layout (``.csv``, ``.parquet`` ...). A kept sample whose exact copy stays in the training data
-    is left out of the reserve with a note. Raises `InputError` if the decisions do not fit the data or keep nothing.
+    source's folder). Else ``out/reserve.npz`` and ``out/train.npz``; tables keep their layout (``.csv``, ``.parquet`` ...). A kept
+    sample whose exact copy stays in the training data is left out of the reserve with a note. Raises `InputError` if the decisions
+    do not fit the data or keep nothing.
     """
     folder = Path(out)
     keep = _decided(train, Path(decisions))

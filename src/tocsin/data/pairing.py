@@ -25,8 +25,8 @@ def match(train: Dataset, reserve: Dataset) -> tuple[Dataset, Dataset, tuple[str
     """``(train, reserve, notes)``: the reserve in the training data's class order, sample size and channels.
 
     Exact duplicates of training samples are dropped from the reserve if they are few (`MOST_OVERLAP`). Of tables the columns are
-    matched by name, and both sides get the levels that either has. Raises `InputError` if the class sets differ, if more of the reserve lies in the training data, or if it is too small: at least
-    10 samples a class and 200 in all.
+    matched by name, and both sides get the levels that either has. Raises `InputError` if the class sets differ, if more of the
+    reserve lies in the training data, or if it is too small: at least 10 samples a class and 200 in all.
     """
     if train.kind != reserve.kind:
         raise InputError(f"reserve: holds {reserve.kind} samples but the training data {train.kind} samples")
