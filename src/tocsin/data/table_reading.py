@@ -197,10 +197,10 @@ def _label_column(names: Sequence[str], header: Sequence[str], wanted: str | Non
         if not found:
             raise InputError(f"label: {where} has no column {shown(wanted)!r}; got {shown_header(header)}")
         return found[0], []
+    if {str(entry).strip().lower() for entry in header} in _ROW_LISTS:
+        raise InputError(f"{where}: a list of rows and no data; give it to tocsin apply together with the data")
     name = looks_like(names, tables.LABEL_COLUMNS)
     if name is None:
-        if {str(entry).strip().lower() for entry in header} in _ROW_LISTS:
-            raise InputError(f"{where}: a list of rows and no data; give it to tocsin apply together with the data")
         hint = "; the first line holds numbers, and must hold the columns' names" if without_header(header) else ""
         raise InputError(
             f"{where}: no path column and no label column; got {shown_header(header)}; of a table of features, name the column of labels"
