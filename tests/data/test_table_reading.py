@@ -122,13 +122,19 @@ def test_the_column_of_labels(tmp_path: Path, runtime: Runtime) -> None:
     assert any("'label'" in note and "Class stays a feature" in note for note in data.notes)
     other = load(table, label="class", runtime=runtime)
     assert (other.classes, other.label_column) == (("0", "1", "2", "3"), "Class")
-    with pytest.raises(InputError, match="label: .* no column 'nope'; got size, packer"):
+    with pytest.raises(InputError, match=r"label: .* no column 'nope'; got size, packer"):
         load(table, label="nope", runtime=runtime)
 
 
 @pytest.mark.parametrize(
     ("labels", "classes"),
-    [([0, 1], ("0", "1")), (["1.0", "0.0"], ("0", "1")), ([-1, 1], ("-1", "1")), (["yes", "no"], ("no", "yes")), ([True, False], ("False", "True"))],
+    [
+        ([0, 1], ("0", "1")),
+        (["1.0", "0.0"], ("0", "1")),
+        ([-1, 1], ("-1", "1")),
+        (["yes", "no"], ("no", "yes")),
+        ([True, False], ("False", "True")),
+    ],
 )
 def test_labels_as_people_write_them(tmp_path: Path, runtime: Runtime, labels: list[Any], classes: tuple[str, ...]) -> None:
     data = load(csv(tmp_path, lines({"a": list(range(ROWS)), "y": labels * (ROWS // 2)})), runtime=runtime)
@@ -198,7 +204,9 @@ def test_batches_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_pandas_writes(tmp_path: Path, runtime: Runtime) -> None:
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
-    frame = pandas.DataFrame(small(flag=[k % 3 == 0 for k in range(ROWS)], when=pandas.date_range("2024-01-01", periods=ROWS), real=np.linspace(0, 1, ROWS)))
+    frame = pandas.DataFrame(
+        small(flag=[k % 3 == 0 for k in range(ROWS)], when=pandas.date_range("2024-01-01", periods=ROWS), real=np.linspace(0, 1, ROWS))
+    )
     frame["maybe"] = pandas.array([None if k % 7 == 0 else k for k in range(ROWS)], "Int64")
     frame["kind"] = pandas.Categorical(frame.packer)
     frame.index = np.random.default_rng(0).permutation(ROWS)

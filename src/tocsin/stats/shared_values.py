@@ -63,9 +63,12 @@ class Shared:
 
 
 def shared_values(suspects: np.ndarray, others: np.ndarray) -> Shared:
-    """Of ``suspects`` (A, F) against ``others`` (B, F), floats, NaN where a cell is empty. ``others`` is read in blocks of rows."""
+    """Of ``suspects`` (A, F) against ``others`` (B, F), floats, NaN where a cell is empty. ``others`` is read in blocks of rows.
+
+    Nothing is said of fewer than `LEAST` suspects, or where there is nothing to compare them with.
+    """
     a, b = len(suspects), len(others)
-    if a < LEAST:
+    if a < LEAST or not b:
         return Shared(a, b, (), ())
     columns, values, counts = _frequent(suspects)
     elsewhere = np.zeros(len(columns), np.int64)
