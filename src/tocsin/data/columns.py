@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,44 @@ _LARGEST_EXACT = 2**53
 _INDEX = re.compile(r"column 1|Unnamed: 0|__index_level_\d+__|index|row|id", re.IGNORECASE)
 """What the column of row numbers is called that data frames are saved with; the first stands for no name."""
 
-Part = np.ndarray | list[str | None]
-"""Some rows of a column: float64 (B,), NaN where empty, or texts, None where empty."""
+
+@dataclass(frozen=True)
+class Texts:
+    """Some rows of a column of texts: each different one once, and which of them each row has."""
+
+    codes: np.ndarray
+    """(B,) int64; -1 where the cell is empty."""
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @classmethod
+    def of(cls, cells: Sequence[str | None], clean: Callable[[Sequence[str | None]], list[str | None]] = list) -> Texts:
+        """From the cells row by row, None where one is empty. ``clean`` sees each different cell once."""
+        first: dict[str | None, int] = {}
+        met = np.array([first.setdefault(cell, len(first)) for cell in cells], np.int64)
+        places: dict[str, int] = {}
+        codes = [-1 if cell is None else places.setdefault(cell, len(places)) for cell in clean(list(first))]
+        return cls(np.array(codes, np.int64)[met], list(places))
+
+    def looked_up(self, values: Sequence[float], empty: float = np.nan) -> np.ndarray:
+        """float64 (B,) of one value a name."""
+        found: np.ndarray = np.array([*values, empty], np.float64)[self.codes]
+        return found
+
+    def renamed(self, change: Callable[[str], str]) -> Texts:
+        """Every name changed; those that then are the same become one."""
+        names = Texts.of([change(name) for name in self.names])
+        return Texts(np.append(names.codes, -1)[self.codes], names.names)
+
+    def listed(self) -> list[str | None]:
+        """The cells row by row."""
+        return [None if code < 0 else self.names[code] for code in self.codes.tolist()]
+
+
+Part = np.ndarray | Texts
+"""Some rows of a column: float64 (B,), NaN where empty, or texts."""
 
 
 @dataclass
@@ -60,14 +96,11 @@ class Survey:
     def see(self, part: Part) -> None:
         """Takes note of further rows."""
         values = part if isinstance(part, np.ndarray) else (numbers_of(part) if self.infer else None)
-        if isinstance(part, list):
-            if len(self.texts) <= _REMEMBERED:
-                self.texts.update(cell for cell in part if cell is not None)
-            self.filled += len(part) - part.count(None)
-        else:
-            self.filled += int((~np.isnan(part)).sum())
+        self.filled += int((~np.isnan(part)).sum() if isinstance(part, np.ndarray) else (part.codes >= 0).sum())
+        if isinstance(part, Texts) and len(self.texts) <= _REMEMBERED:
+            self.texts.update(part.names)
         if values is None:
-            self.is_numbers = self.is_numbers and isinstance(part, list) and all(cell is None for cell in part)
+            self.is_numbers = self.is_numbers and isinstance(part, Texts) and not part.names
             return
         known = values[np.isfinite(values)]
         whole = bool((known == np.rint(known)).all())
@@ -82,14 +115,13 @@ def surveys_of(names: Sequence[str], infer: bool) -> list[Survey]:
     return [Survey(infer, _INDEX.fullmatch(name) is not None) for name in names]
 
 
-def numbers_of(cells: Sequence[str | None]) -> np.ndarray | None:
+def numbers_of(texts: Texts) -> np.ndarray | None:
     """float64 (B,) of texts that are all numbers or empty, else None."""
     try:
-        values = np.array([np.nan if cell is None else float(cell) for cell in cells], np.float64)
+        values = texts.looked_up([float(name) for name in texts.names])
     except ValueError:
         return None
-    # float() allows 1_000, which no table means as a number
-    return None if "_" in " ".join(cell for cell in cells if cell) else values
+    return None if "_" in "".join(texts.names) else values  # float() allows 1_000, which no table means as a number
 
 
 def part_of(values: Any, name: str) -> Part:
@@ -101,7 +133,7 @@ def part_of(values: Any, name: str) -> Part:
     if kind in "iuf":
         return array.astype(np.float64)
     if kind == "b":
-        return [str(value) for value in array.tolist()]
+        return Texts(array.astype(np.int64), ["False", "True"])
     if kind in "Mm":
         seconds = array.astype("datetime64[us]" if kind == "M" else "timedelta64[us]").astype(np.int64) / 1e6
         return np.where(np.isnat(array), np.nan, seconds)
@@ -114,7 +146,7 @@ def _of_objects(cells: list[Any], name: str) -> Part:
         return np.array([np.nan if _is_empty(cell) else float(cell) for cell in cells], np.float64)
     if any(isinstance(cell, list | tuple | dict | set | np.ndarray) for cell in known):
         raise InputError(f"column {shown(name)!r}: holds lists or records; a table has one number or text a cell")
-    return [None if _is_empty(cell) else text_of(cell) for cell in cells]
+    return Texts.of([None if _is_empty(cell) else text_of(cell) for cell in cells])
 
 
 def _is_empty(cell: Any) -> bool:
@@ -174,11 +206,10 @@ def encoded(part: Part, column: Column) -> np.ndarray:
         if values is None:
             raise InputError(f"column {shown(column.name)!r}: holds texts where numbers were; did the file change while it was read?")
         return values
-    cells = part if isinstance(part, list) else [None if np.isnan(value) else text_of(value) for value in part.tolist()]
-    place: dict[str | None, float] = {level: float(code) for code, level in enumerate(column.levels)}
-    place[None] = np.nan
+    texts = part if isinstance(part, Texts) else Texts.of([None if np.isnan(value) else text_of(value) for value in part.tolist()])
+    place = {level: float(code) for code, level in enumerate(column.levels)}
     try:
-        return np.array([place[cell] for cell in cells], np.float64)
+        return texts.looked_up([place[name] for name in texts.names])
     except KeyError as why:
         raise InputError(f"column {shown(column.name)!r}: has no level {shown(str(why.args[0]))!r}") from why
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tocsin.data.columns import encoded, text_of
+from tocsin.data.columns import Texts, encoded, text_of
 from tocsin.data.dataset import Column, Dataset
 from tocsin.data.names import counted, listed, shown
 from tocsin.errors import InputError
@@ -58,11 +58,11 @@ def _merged(ours: Column, theirs: Column, values: np.ndarray, what: str) -> Colu
     if not ours.levels:
         return ours
     known = set(ours.levels)
-    met = theirs.levels or sorted({text for text in _as_texts(values, theirs) if text is not None})
+    met = theirs.levels or sorted(_as_texts(values, theirs).names)
     return Column(ours.name, (*ours.levels, *(level for level in met if level not in known)))
 
 
-def _as_texts(values: np.ndarray, column: Column) -> list[str | None]:
+def _as_texts(values: np.ndarray, column: Column) -> Texts:
     """The cells as texts: what the codes stand for, or numbers as a level would be called."""
     levels = column.levels
-    return [None if np.isnan(value) else levels[int(value)] if levels else text_of(value) for value in values.tolist()]
+    return Texts.of([None if np.isnan(value) else levels[int(value)] if levels else text_of(value) for value in values.tolist()])

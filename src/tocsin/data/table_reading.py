@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tocsin.data import cache, tables
-from tocsin.data.columns import MISSING, MOST_CLASSES, Part, Plan, Survey, named, part_of, plan_of, surveys_of, text_of
+from tocsin.data.columns import MISSING, MOST_CLASSES, Part, Plan, Survey, Texts, named, part_of, plan_of, surveys_of, text_of
 from tocsin.data.dataset import Column, Dataset
 from tocsin.data.labels import assemble, encode
 from tocsin.data.names import counted, listed, shown
@@ -73,15 +73,16 @@ def of_arrays(
     if rounded:
         notes = [*notes, "whole numbers beyond 2^53 are rounded to the nearest that a float64 holds"]
     texts = label_texts(part_of(_label_array(labels), "labels"))
+    coder = _Coder()
+    codes = coder.codes(texts)
     if len(texts) != len(values):
         raise InputError(f"labels: {len(texts):,} labels for {len(values):,} rows; one a row is needed")
     columns = tuple(Column(name, () if levels is None else levels[k]) for k, name in enumerate(called))
-    kept = np.array([text is not None for text in texts])
-    known = [text for text in texts if text is not None]
+    kept = codes >= 0
     dropped = np.flatnonzero(~kept)
     return _dataset(
         floats if kept.all() else floats[kept],
-        _Index(columns, _coded(known), dropped, len(values), (*notes, *renamed)),
+        _Index(columns, _Labels(codes[kept], list(coder.known)), dropped, len(values), (*notes, *renamed)),
         classes, layout, source, (),
     )  # fmt: skip
 
@@ -153,7 +154,7 @@ class _Coder:
     def codes(self, part: Part) -> np.ndarray:
         """int64 (B,), -1 where there is no label. Raises `InputError` where there are too many classes."""
         texts = label_texts(part)
-        out = np.array([-1 if text is None else self.known.setdefault(text, len(self.known)) for text in texts], np.int64)
+        out = texts.looked_up([self.known.setdefault(name, len(self.known)) for name in texts.names], -1).astype(np.int64)
         if len(self.known) > MOST_CLASSES:
             raise InputError(
                 f"label: more than {MOST_CLASSES:,} different labels ({listed(self.known, 3)}); classes are needed, not measurements;"
@@ -162,25 +163,19 @@ class _Coder:
         return out
 
 
-def _coded(texts: Sequence[str]) -> _Labels:
-    coder = _Coder()
-    codes = coder.codes(list(texts))
-    return _Labels(codes, list(coder.known))
-
-
 def _label_array(labels: Any) -> Any:
     value = labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels
     array = value if isinstance(value, list) else np.asarray(value)
     return array[:, 0] if isinstance(array, np.ndarray) and array.ndim == 2 and array.shape[1] == 1 else array
 
 
-def label_texts(part: Part) -> list[str | None]:
-    """Labels as names: 1.0 is ``1``; None where there is none."""
+def label_texts(part: Part) -> Texts:
+    """Labels as names: 1.0 is ``1``."""
     if isinstance(part, np.ndarray):
         values, places = np.unique(part, return_inverse=True)
-        names = [None if np.isnan(value) else text_of(float(value)) for value in values.tolist()]
-        return [names[at] for at in places.reshape(-1).tolist()]
-    return [cell if cell is None or not re.fullmatch(r"[+-]?[0-9]+\.0*", cell) else str(int(float(cell))) for cell in part]
+        names = Texts.of([None if np.isnan(value) else text_of(float(value)) for value in values.tolist()])
+        return Texts(names.codes[places.reshape(-1)], names.names)
+    return part.renamed(lambda name: str(int(float(name))) if re.fullmatch(r"[+-]?[0-9]+\.0*", name) else name)
 
 
 def _is_manifest(header: Sequence[str], request: Request) -> bool:
@@ -288,7 +283,7 @@ def _filled(
     try:
         for parts in table.batches():
             size = len(parts[0])
-            beside = None if wishes.beside is None else wishes.beside[done : done + size]
+            beside = None if wishes.beside is None else _slice(wishes.beside, done, done + size)
             codes = coder.codes(beside if place is None and beside is not None else parts[place or 0])
             values = np.concatenate([plan.encode(parts), codes[:, None].astype(plan.dtype)], axis=1)
             sink.write(values[codes >= 0])
@@ -310,6 +305,10 @@ def _filled(
     finally:
         sink.close()
     return matrix, facts
+
+
+def _slice(part: Part, start: int, end: int) -> Part:
+    return part[start:end] if isinstance(part, np.ndarray) else Texts(part.codes[start:end], part.names)
 
 
 def _dataset(

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tocsin.data.cells import restore
-from tocsin.data.columns import MISSING, Part, part_of
+from tocsin.data.columns import MISSING, Part, Texts, part_of
 from tocsin.data.names import counted, listed
 from tocsin.errors import InputError
 
@@ -93,12 +93,14 @@ class CsvTable:
             yield [cleaned(cells) for cells in zip(*batch, strict=True)]
 
 
-def cleaned(cells: Sequence[str]) -> list[str | None]:
-    """Cells of a CSV column as texts: without blanks around them and the apostrophe that defuses a formula; None where empty."""
-    plain = [cell.strip() for cell in cells]
-    if "'" in "".join(cell[:1] for cell in plain):
-        plain = [restore(cell) for cell in plain]
-    return [None if cell in MISSING else cell for cell in plain]
+def cleaned(cells: Sequence[str]) -> Texts:
+    """Cells of a CSV column: without blanks around them and the apostrophe that defuses a formula."""
+    return Texts.of(cells, lambda different: [_meant(cell or "") for cell in different])
+
+
+def _meant(cell: str) -> str | None:
+    plain = restore(cell.strip())
+    return None if plain in MISSING else plain
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,11 @@ def arrow_part(column: Any, name: str) -> Part:
     if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
         return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
     if pyarrow.types.is_boolean(kind):
-        return [None if cell is None else str(cell) for cell in column.to_pylist()]
+        return Texts(column.cast(pyarrow.int8()).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), ["False", "True"])
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        coded = column.dictionary_encode()
+        codes, names = coded.indices.fill_null(-1).to_numpy(), part_of(np.array([*coded.dictionary.to_pylist(), None], object), name)
+        return Texts(np.append(names.codes[:-1], -1)[codes], names.names) if isinstance(names, Texts) else names[:-1][codes]
     if pyarrow.types.is_temporal(kind) and not pyarrow.types.is_time(kind):
         return part_of(column.to_numpy(zero_copy_only=False), name)
     return part_of(np.array([*column.to_pylist(), None], object)[:-1], name)

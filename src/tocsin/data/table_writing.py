@@ -14,7 +14,7 @@ import numpy as np
 
 from tocsin.data import ember
 from tocsin.data.cells import RISKY, defuse, restore
-from tocsin.data.columns import Part, encoded, named, numbers_of, text_of
+from tocsin.data.columns import Part, Texts, encoded, named, numbers_of, text_of
 from tocsin.data.dataset import Column, Dataset
 from tocsin.data.names import shown
 from tocsin.data.npz import CLASS_KEYS, INPUT_KEYS, LABEL_KEYS, columns_of, pick, read_member, table_arrays, write_arrays
@@ -106,7 +106,7 @@ def _save_csv(copy: _Copy, path: Path) -> None:
 
 def _defused(cell: str) -> str:
     """A cell of the source for the copy: numbers stand as they are, texts that a spreadsheet would run are defused."""
-    return cell if not cell or cell[0] not in RISKY or numbers_of([cell]) is not None else defuse(restore(cell))
+    return cell if not cell or cell[0] not in RISKY or numbers_of(Texts.of([cell])) is not None else defuse(restore(cell))
 
 
 def _places(header: Sequence[str], data: Dataset) -> tuple[list[int], int | None]:
@@ -143,7 +143,7 @@ class _Labels:
     def text(self, place: int, raw: str) -> str:
         """The label of a row for the copy; ``raw`` is the one it had."""
         label = int(self.data.labels[place])
-        (name,) = label_texts(cleaned([raw]))
+        (name,) = label_texts(cleaned([raw])).listed()
         return raw if self.meaning.get(name) == label else str(self.spelling.get(label, defuse(self.data.classes[label])))
 
 
@@ -156,11 +156,13 @@ def _labels_in(copy: _Copy, parts: Iterator[Part]) -> _Labels:
         for part in parts:
             while place < len(copy.rows) and copy.rows[place] < start + len(part):
                 if not copy.changed[place]:
-                    raw = part[copy.rows[place] - start]
+                    at = slice(row := copy.rows[place] - start, row + 1)
+                    one = part[at] if isinstance(part, np.ndarray) else Texts(part.codes[at], part.names)
+                    raw = part[row] if isinstance(part, np.ndarray) else part.names[part.codes[row]]
                     label = int(copy.data.labels[place])
                     if label not in spelling:
                         spelling[label] = raw
-                        meaning[label_texts(np.array([raw]) if isinstance(part, np.ndarray) else [raw])[0]] = label
+                        meaning[label_texts(one).listed()[0]] = label
                 place += 1
             start += len(part)
     return _Labels(copy.data, meaning, spelling)
@@ -201,7 +203,7 @@ def _changed_batch(copy: _Copy, batch: Any, mine: np.ndarray, at: Sequence[int],
             new = [_cell(value, column) for value in values[differ, k].tolist()]
             arrays[at[k]] = _put(arrays[at[k]], differ, new, column.name)
     if at_label is not None and label_of is not None and copy.data.label_column is not None:
-        names = label_texts(arrow_part(arrays[at_label], copy.data.label_column))
+        names = label_texts(arrow_part(arrays[at_label], copy.data.label_column)).listed()
         labels = copy.data.labels[mine].tolist()
         differ = changed & np.array([label_of.meaning.get(name) != label for name, label in zip(names, labels, strict=True)])
         if differ.any():
