@@ -13,6 +13,7 @@ import numpy as np
 
 from tocsin.attacks.stamps import blend, shrink, to_bytes
 from tocsin.data.dataset import Dataset
+from tocsin.data.rows import stacked
 
 RATE = 0.003
 """Share of the data set that is planted of each kind."""
@@ -50,7 +51,7 @@ def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Plant
     groups = None if train.groups is None else np.concatenate([train.groups, np.full(planted, "")])
     working = replace(
         train,
-        inputs=np.concatenate([train.inputs, *inputs]),
+        inputs=stacked([train.inputs, *inputs]),
         labels=np.concatenate([train.labels, *labels]),
         ids=np.concatenate([train.ids, np.char.add("canary/", np.arange(planted).astype(str))]),
         groups=groups,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tocsin.data.rows import read_rows, stacked
 from tocsin.errors import InputError
 
 
@@ -104,7 +105,7 @@ class Dataset:
         more = [value for value in (self.rate, self.columns) if value is not None]
         digest.update(repr((*what, *more)).encode())
         for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.inputs[start : start + 4096]).data)
+            digest.update(read_rows(self.inputs, slice(start, start + 4096)).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 
@@ -117,7 +118,7 @@ def concatenate(first: Dataset, second: Dataset) -> Dataset:
         raise InputError("cannot join data sets of different kinds, rates or columns")
     return replace(
         first,
-        inputs=np.concatenate([first.inputs, second.inputs]),
+        inputs=stacked([first.inputs, second.inputs]),
         labels=np.concatenate([first.labels, second.labels]),
         ids=np.concatenate([first.ids, np.char.add("+/", second.ids.astype(str))]),
         groups=_joined_groups(first, second),

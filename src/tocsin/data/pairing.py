@@ -10,6 +10,7 @@ import numpy as np
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, as_channels, resize_all
 from tocsin.data.names import is_number, listed, shown
+from tocsin.data.rows import read_rows
 from tocsin.errors import InputError
 
 LEAST_PER_CLASS = 10
@@ -42,7 +43,7 @@ def row_hashes(inputs: np.ndarray) -> np.ndarray:
     """(N,) 16-byte hashes of the samples' bytes; equal exactly for equal samples."""
     out = bytearray()
     for start in range(0, len(inputs), 4096):
-        rows = np.ascontiguousarray(inputs[start : start + 4096])
+        rows = read_rows(inputs, slice(start, start + 4096))
         out += b"".join([hashlib.blake2b(row.data, digest_size=16).digest() for row in rows])
     return np.frombuffer(bytes(out), "V16")
 
