@@ -25,7 +25,7 @@ def audit(
     reserve: Dataset,
     *,
     preset: str = "fast",
-    detector: str | Sequence[str] = "ct",
+    detector: str | Sequence[str] | None = None,
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -35,7 +35,7 @@ def audit(
     """Which samples of ``train`` plant a backdoor?
 
     ``reserve``: clean samples of the same classes, none of them in ``train``; the answer is only as good as the reserve is clean.
-    ``detector``: one name or several (``"ct,ss,scan"``); the first decides, and the report shows where the others agree
+    ``detector``: one name or several (``"ct,ss,scan"``; None: ``tabular`` for tables, else ``ct``); the first decides, and the report shows where the others agree
     (`tocsin.panel`). ``params`` overrides single settings of the preset, of the first detector or, as ``"ss.oracle"``, of the one
     that is named. ``canaries`` plants samples with known triggers in the working copy to measure what would have been found
     (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces ``seed`` and ``device``. Raises
@@ -43,7 +43,7 @@ def audit(
     """
     began = time.monotonic()
     runtime = runtime if runtime is not None else Runtime(device=device, seed=seed)
-    names = names_of(detector)
+    names = names_of(detector, train.kind)
     settings, *others = configured(names, preset, params or {}, train.kind)
     train, reserve, notes = match(train, reserve)
     recovered: tuple[CanaryResult, ...] = ()
