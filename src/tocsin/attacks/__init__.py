@@ -8,6 +8,7 @@ from tocsin.attacks.base import Attack, Poisoned
 from tocsin.attacks.blend import Blend
 from tocsin.attacks.cl import LabelConsistent
 from tocsin.attacks.dynamic import Dynamic
+from tocsin.attacks.explanation import Explanation
 from tocsin.attacks.flowmur import FlowMur
 from tocsin.attacks.issba import Issba
 from tocsin.attacks.jingleback import JingleBack
@@ -49,6 +50,7 @@ _ATTACKS: tuple[type[Attack], ...] = (
     FlowMur,
     NarcissusSpeech,
     CleanLabelSlu,
+    Explanation,
 )
 
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
@@ -64,6 +66,7 @@ __all__ = [
     "Blend",
     "CleanLabelSlu",
     "Dynamic",
+    "Explanation",
     "FlowMur",
     "Issba",
     "JingleBack",

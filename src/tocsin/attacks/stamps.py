@@ -56,7 +56,13 @@ def _check_clips(dataset: Dataset) -> None:
         raise InputError("inputs: clips need their sampling rate (Dataset.rate), got none")
 
 
-_FORMS: dict[str, Callable[[Dataset], None]] = {"image": _check_pictures, "speech": _check_clips}
+def _check_rows(dataset: Dataset) -> None:
+    inputs = dataset.inputs
+    if inputs.ndim != 2 or inputs.dtype not in (np.float32, np.float64) or dataset.columns is None:
+        raise InputError(f"inputs: tables are float32 or float64 (N, F) with columns, got {inputs.dtype} {inputs.shape}")
+
+
+_FORMS: dict[str, Callable[[Dataset], None]] = {"image": _check_pictures, "speech": _check_clips, "table": _check_rows}
 
 
 def check_class(name: str, index: int, dataset: Dataset) -> None:
