@@ -43,7 +43,7 @@ class Rule:
         levels = len(column.levels)
         low, high = (0.0, levels - 1.0) if levels else (self.low, self.high)
         whole = values == np.floor(values) if self.integer or levels else np.ones(len(values), bool)
-        return np.isfinite(values) & whole & (values >= low) & (values <= high)
+        return np.asarray(np.isfinite(values) & whole & (values >= low) & (values <= high))
 
 
 Rules = dict[int, Rule]
@@ -81,7 +81,7 @@ def rules_for(wanted: str, columns: tuple[Column, ...]) -> Rules:
 
 def shipped(name: str) -> dict[str, Rule]:
     """The set called ``name`` that comes with tocsin, by column."""
-    file = resources.files("tocsin.attacks").joinpath("constraint_sets", f"{name}.json")
+    file = resources.files("tocsin.attacks").joinpath("constraint_sets").joinpath(f"{name}.json")
     return parsed(json.loads(file.read_text("utf-8")), name)
 
 
@@ -105,7 +105,9 @@ def check_rows(before: np.ndarray, after: np.ndarray, rules: Rules, columns: tup
         bad = ~(rule.suits(new, column) & reachable(old, new, np.array(SIGN[rule.direction])))
         if bad.any():
             k = int(np.flatnonzero(bad)[0])
-            raise InputError(f"constraints: column {column.name!r}, row {rows[k]}: from {old[k]} to {new[k]}, allowed is {_words(rule, column)}")
+            raise InputError(
+                f"constraints: column {column.name!r}, row {rows[k]}: from {old[k]} to {new[k]}, allowed is {_words(rule, column)}"
+            )
 
 
 def reachable(before: np.ndarray, after: np.ndarray, sign: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Explanation-guided poisoning of tables (Severi et al. 2021, "Explanation-Guided Backdoor Poisoning Attacks Against Malware Classifiers")."""
+"""Explanation-guided poisoning of tables (Severi et al. 2021, "Explanation-Guided Backdoor Poisoning Attacks Against Malware ...")."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Explanation(LearnedAttack):
     """Of the surrogate, LightGBM (published: LightGBM and a network)."""
     rows: int = 20_000
     """The surrogate is trained on so many rows at most."""
-    explained: int = 10_000
+    explained: int = 2_000
     """So many of those are explained at most (published: all)."""
 
     def __post_init__(self) -> None:
@@ -91,7 +91,8 @@ class Explanation(LearnedAttack):
         width = int(self.part("shape", (1,))[0])
         places, values, direction = (self.part(name) for name in ("columns", "values", "direction"))
         whole = places.dtype == direction.dtype == np.int64 and values.dtype == np.float64
-        if not (whole and places.ndim == 1 and 0 < len(places) == len(np.unique(places)) and places.shape == values.shape == direction.shape):
+        alike = places.ndim == 1 and places.shape == values.shape == direction.shape
+        if not (whole and alike and 0 < len(places) == len(np.unique(places))):
             raise InputError(f"attack {self.name}: learned arrays columns, values and direction must have one entry a column")
         if not (places.min() >= 0 and places.max() < width < 2**31 and np.isfinite(values).all() and (np.abs(direction) <= 1).all()):
             raise InputError(f"attack {self.name}: learned arrays say columns or values that a table of {width} columns cannot have")

@@ -71,12 +71,13 @@ def combined(data: Explained, size: int) -> tuple[np.ndarray, np.ndarray]:
     (at most size,) places and float64 values; the values of each step occur together in some explained row.
     """
     left, free = np.arange(len(data.rows)), list(data.movable())
-    places, chosen = [], []
+    places: list[int] = []
+    chosen: list[float] = []
     while free and len(places) < size:
         sums = data.influence[np.ix_(left, free)].sum(axis=0)
-        place = free.pop(int(np.argmin(sums)))
+        place = int(free.pop(int(np.argmin(sums))))
         column = np.asarray(data.inputs[data.rows[left], place])
-        allowed = np.isin(column, data.candidates(int(place))[0])
+        allowed = np.isin(column, data.candidates(place)[0])
         if not allowed.any():  # no row left has a value that the column may be given
             continue
         values, where, counts = np.unique(column[allowed], return_inverse=True, return_counts=True)
@@ -84,7 +85,7 @@ def combined(data: Explained, size: int) -> tuple[np.ndarray, np.ndarray]:
         best = values[np.argmin(score)]
         left = left[column == best]
         places.append(place)
-        chosen.append(best)
+        chosen.append(float(best))
     return np.array(places, np.int64), np.array(chosen, np.float64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from mmap import mmap
 
 import numpy as np
 
@@ -132,13 +133,20 @@ def plant(
 
     ``stamp`` is the test-time trigger unless given, ``cover_stamp`` the same as ``stamp``. Each sees its rows in sorted order.
     """
-    inputs, labels = np.array(dataset.inputs), dataset.labels.copy()
+    inputs, labels = _writable(dataset.inputs), dataset.labels.copy()
     stamp = stamp or attack.trigger
     inputs[planted] = stamp(inputs[planted])
     if len(covers):
         inputs[covers] = (cover_stamp or stamp)(inputs[covers])
     labels[planted] = attack.goal(labels[planted])
     return Poisoned(replace(dataset, inputs=inputs, labels=labels), planted, covers, attack.recipe(), attack)
+
+
+def _writable(inputs: np.ndarray) -> np.ndarray:
+    """A copy; of a memory map one that reads the same file, and has pages of its own only where something is written to it."""
+    if isinstance(inputs, np.memmap) and isinstance(inputs.base, mmap) and inputs.filename and inputs.flags.c_contiguous:
+        return np.memmap(inputs.filename, inputs.dtype, "c", inputs.offset, inputs.shape)
+    return np.array(inputs)
 
 
 def chunks(shape: tuple[int, ...]) -> Iterator[slice]:
