@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def names_of(detector: str | Sequence[str] | None, kind: str = "image") -> tuple[str, ...]:
-    """``"ct,ss"`` or ``["ct", "ss"]`` as names; None: what is usual for the ``kind`` of data. Raises `InputError` that lists every unknown and every repeated one."""
+    """``"ct,ss"`` or ``["ct", "ss"]`` as names; None: what is usual for the ``kind`` of data.
+
+    Raises `InputError` that lists every unknown and every repeated one.
+    """
     if detector is None:
         return (usual_detector(kind),)
     names = tuple(word.strip() for word in (detector.split(",") if isinstance(detector, str) else detector))

@@ -32,10 +32,10 @@ def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
     The view (`Rows`) has a shape and a type, and gives rows by slice, mask or numbers as an array does; nothing else of an array.
     """
-    if len(arrays) == 1 and isinstance(arrays[0], Rows):
-        return arrays[0]
     lazy = any(isinstance(a, Rows) or (a.nbytes >= LARGE and _mapping(a) is not None) for a in arrays)
-    return cast(np.ndarray, Rows(arrays)) if lazy else np.concatenate(list(arrays))
+    if not lazy:
+        return arrays[0] if len(arrays) == 1 else np.concatenate(list(arrays))
+    return cast(np.ndarray, Rows(arrays))
 
 
 def row_hashes(inputs: np.ndarray) -> np.ndarray:

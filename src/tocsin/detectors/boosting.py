@@ -37,7 +37,7 @@ class Boosting(Detector):
     keep: tuple[float, ...] = (0.2, 0.05)
     """Share of all rows that each later round is fitted on (poison distillation)."""
     reserve_weight: float = 1.0
-    """lambda: what all reserve rows together weigh for each unit of the inspected ones. Far less than a network needs: trees obey at once."""
+    """lambda: what all reserve rows together weigh for each unit of the inspected ones; far less than for a network, trees obey at once."""
     trees: int = 60
     """Boosting rounds of a fit."""
     leaves: int = 31
@@ -46,7 +46,7 @@ class Boosting(Detector):
     """Shrinkage of each tree."""
     least_leaf: int = 5
     """Rows in a leaf, at least."""
-    most_rows: int = 40_000
+    most_rows: int = 30_000
     """Inspected rows of a fit; of more, a random part."""
     repeats: int = 1
     """Times that every round is fitted with other folds; margins are averaged."""

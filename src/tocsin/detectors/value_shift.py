@@ -1,4 +1,4 @@
-"""Value shift: which column=value pairs occur too often for the reserve, in the same rows, and in rows unlike each other? Ours; no training.
+"""Value shift: which column=value pairs occur too often for the reserve, and in rows with nothing else in common? Ours.
 
 Of each class the inspected rows are compared with the reserve rows (`stats.value_shift`). A trigger of fixed values is found exactly, and
 reads as a rule; one that is made of common values, or that only look-alikes carry, is not seen at all.

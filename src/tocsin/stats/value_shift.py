@@ -112,11 +112,11 @@ def held(pairs: int) -> int:
 
 
 def stamps(inspected: np.ndarray, reserve: np.ndarray, pairs: Pairs, least_z: float, most_tight: float, least_rows: int) -> list[Stamp]:
-    """The stamps among ``pairs``, the most shifted first, of ``inspected`` (N, F) against ``reserve`` (M, F) rows of one class.
+    """The stamps among ``pairs``, the most shifted first, in ``inspected`` (N, F) against ``reserve`` (M, F) rows of a class.
 
-    Pairs are one group if most of the rows that hold the one hold the other. A group is a stamp if at least ``least_rows`` rows hold it, with
-    z above ``least_z`` and `LIFT` times as often as in the reserve, three of its columns tell different things of other rows (`independent`), and at most the share ``most_tight`` of the
-    columns outside it are tight.
+    Pairs are one group if most of the rows that hold the one hold the other. A group is a stamp if at least ``least_rows`` rows hold it,
+    with z above ``least_z`` and `LIFT` times as often as in the reserve, three of its columns tell different things of other rows
+    (`independent`), and at most the share ``most_tight`` of the columns outside it are tight (`tightness`).
     """
     pairs = pairs[:MOST_PAIRS]
     holds = same(inspected[:, pairs.column], pairs.value)
@@ -143,7 +143,7 @@ def stamps(inspected: np.ndarray, reserve: np.ndarray, pairs: Pairs, least_z: fl
 
 
 def tightness(inspected: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:
-    """Share of ``columns`` (K,) in which two of the ``rows`` (N,) bool agree more often, by `TIGHT`, than two rows of ``inspected`` (N, F)."""
+    """Share of ``columns`` (K,) in which two of ``rows`` (N,) bool agree more often, by `TIGHT`, than two of ``inspected`` (N, F)."""
     if not len(columns):
         return 1.0
     return float(np.mean([agreement(inspected[rows, k]) > agreement(inspected[:, k]) + TIGHT for k in columns]))
