@@ -30,10 +30,9 @@ def parts(tmp_path: Path) -> list[np.ndarray]:
 )  # fmt: skip
 def test_rows_are_those_of_the_joined_array(parts: list[np.ndarray], which: object) -> None:
     whole, view = np.concatenate(parts), Rows(parts)
-    if isinstance(which, tuple) and isinstance(which[0], np.ndarray):
-        expected = whole[which[0]][:, which[1]]
-    else:
-        expected = whole[which]  # type: ignore[index]
+    expected = whole
+    for axis in which if isinstance(which, tuple) else (which,):  # rows first, then columns, never a pair of each
+        expected = expected[axis] if expected is whole else expected[..., axis]
     got = view[which]
     np.testing.assert_array_equal(got, expected)
     assert got.dtype == np.float32
