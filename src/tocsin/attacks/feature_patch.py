@@ -57,7 +57,7 @@ class FeaturePatch(Attack):
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
         stamps.check_dataset(self, dataset)
-        columns = dataset.columns or ()
+        columns, n, count = dataset.columns or (), len(dataset), stamps.rows_for("rate", self.rate, len(dataset))
         attack = self if self.places else self._on(dataset, columns, rng)
         if max(attack.places) >= len(columns):
             raise InputError(f"places: got column {max(attack.places)}, the table has {len(columns)}")
@@ -65,8 +65,7 @@ class FeaturePatch(Attack):
         # A row that has the pattern already would not be changed by it.
         now = np.asarray(dataset.inputs[pool][:, attack.places])
         pool = pool[(now != np.array(attack.codes, now.dtype)).any(axis=1)]
-        n = len(dataset)
-        planted = stamps.draw(rng, pool, stamps.rows_for("rate", self.rate, n), "rate", n)
+        planted = stamps.draw(rng, pool, count, "rate", n)
         result = stamps.plant(attack, dataset, planted)
         check_rows(np.asarray(dataset.inputs[planted]), result.dataset.inputs[planted], rules_for(self.constraints, columns), columns)
         return result
