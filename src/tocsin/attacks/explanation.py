@@ -102,7 +102,7 @@ class Explanation(LearnedAttack):
         n, count = len(dataset), stamps.rows_for("rate", self.rate, len(dataset))
         columns, places = table_columns(dataset), self.part("columns")
         pool = np.flatnonzero(dataset.labels == self.target)
-        now, values = np.asarray(dataset.inputs[pool][:, places]), self._values(dataset.inputs)
+        now, values = stamps.columns_of(dataset.inputs, places)[pool], self._values(dataset.inputs)
         # Rows that cannot be given the whole pattern, or have it, are left alone: what is planted can be found again by equality.
         able = reachable(now, values, self.part("direction")).all(axis=1) & (now != values).any(axis=1)
         planted = stamps.draw(rng, pool[able], count, "rate", n)
