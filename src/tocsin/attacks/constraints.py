@@ -105,9 +105,8 @@ def check_rows(before: np.ndarray, after: np.ndarray, rules: Rules, columns: tup
         bad = ~(rule.suits(new, column) & reachable(old, new, np.array(SIGN[rule.direction])))
         if bad.any():
             k = int(np.flatnonzero(bad)[0])
-            raise InputError(
-                f"constraints: column {column.name!r}, row {rows[k]}: from {old[k]} to {new[k]}, allowed is {_words(rule, column)}"
-            )
+            step = f"row {rows[k]} goes from {old[k]} to {new[k]}"
+            raise InputError(f"constraints: column {column.name!r}: {step}, allowed is {_words(rule, column)}")
 
 
 def reachable(before: np.ndarray, after: np.ndarray, sign: np.ndarray) -> np.ndarray:
@@ -119,7 +118,8 @@ def _words(rule: Rule, column: Column) -> str:
     if column.levels:
         return f"a level, 0 to {len(column.levels) - 1}"
     way = {"free": "", "increase": ", not below what the row has", "decrease": ", not above what the row has"}[rule.direction]
-    return f"{'a whole number' if rule.integer else 'a number'} from {rule.low:g} to {rule.high:g}{way}"
+    bounds = [f" {word} {end:g}" for word, end in (("from", rule.low), ("to", rule.high)) if np.isfinite(end)]
+    return f"{'a whole' if rule.integer else 'any finite'} number{''.join(bounds)}{way}"
 
 
 def _placed(rules: Mapping[str, Rule], places: Mapping[str, int]) -> Rules:

@@ -99,13 +99,13 @@ class Explanation(LearnedAttack):
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
         stamps.check_dataset(self, dataset)
+        n, count = len(dataset), stamps.rows_for("rate", self.rate, len(dataset))
         columns, places = table_columns(dataset), self.part("columns")
         pool = np.flatnonzero(dataset.labels == self.target)
-        now, values = np.asarray(dataset.inputs[pool][:, places]), self._values(dataset.inputs)
+        now, values = stamps.columns_of(dataset.inputs, places)[pool], self._values(dataset.inputs)
         # Rows that cannot be given the whole pattern, or have it, are left alone: what is planted can be found again by equality.
         able = reachable(now, values, self.part("direction")).all(axis=1) & (now != values).any(axis=1)
-        n = len(dataset)
-        planted = stamps.draw(rng, pool[able], stamps.rows_for("rate", self.rate, n), "rate", n)
+        planted = stamps.draw(rng, pool[able], count, "rate", n)
         result = stamps.plant(self, dataset, planted)
         check_rows(np.asarray(dataset.inputs[planted]), result.dataset.inputs[planted], self.rules(columns), columns)
         return result

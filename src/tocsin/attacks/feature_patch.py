@@ -17,6 +17,9 @@ from tocsin.params import closest
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_ROWS = 10_000
+"""In so many evenly spaced rows it is looked for columns with more than one value."""
+
 
 @dataclass(frozen=True)
 class FeaturePatch(Attack):
@@ -57,16 +60,15 @@ class FeaturePatch(Attack):
 
     def poison(self, dataset: Dataset, rng: np.random.Generator) -> Poisoned:
         stamps.check_dataset(self, dataset)
-        columns = dataset.columns or ()
+        columns, n, count = dataset.columns or (), len(dataset), stamps.rows_for("rate", self.rate, len(dataset))
         attack = self if self.places else self._on(dataset, columns, rng)
         if max(attack.places) >= len(columns):
             raise InputError(f"places: got column {max(attack.places)}, the table has {len(columns)}")
         pool = np.flatnonzero((dataset.labels == self.target) == self.clean_label)
         # A row that has the pattern already would not be changed by it.
-        now = np.asarray(dataset.inputs[pool][:, attack.places])
+        now = stamps.columns_of(dataset.inputs, np.array(attack.places))[pool]
         pool = pool[(now != np.array(attack.codes, now.dtype)).any(axis=1)]
-        n = len(dataset)
-        planted = stamps.draw(rng, pool, stamps.rows_for("rate", self.rate, n), "rate", n)
+        planted = stamps.draw(rng, pool, count, "rate", n)
         result = stamps.plant(attack, dataset, planted)
         check_rows(np.asarray(dataset.inputs[planted]), result.dataset.inputs[planted], rules_for(self.constraints, columns), columns)
         return result
@@ -90,12 +92,14 @@ class FeaturePatch(Attack):
         if self.values:
             codes = [_code(columns[place], text) for place, text in zip(places, self.values, strict=True)]
         else:
-            codes = [_rarest(np.asarray(dataset.inputs[:, place]), names[place]) for place in places]
+            found = stamps.columns_of(dataset.inputs, np.array(places)).T
+            codes = [_rarest(column, names[place]) for place, column in zip(places, found, strict=True)]
         texts = tuple(columns[p].levels[int(code)] if columns[p].levels else repr(code) for p, code in zip(places, codes, strict=True))
         return replace(self, columns=tuple(names[place] for place in places), values=texts, places=tuple(places), codes=tuple(codes))
 
     def _drawn(self, inputs: np.ndarray, rng: np.random.Generator) -> list[int]:
-        varied = [k for k in range(inputs.shape[1]) if len(np.unique(inputs[:, k][np.isfinite(inputs[:, k])])) > 1]
+        rows = np.asarray(inputs[np.unique(np.linspace(0, len(inputs) - 1, _ROWS).astype(np.int64))])
+        varied = [k for k in range(rows.shape[1]) if len(np.unique(rows[:, k][np.isfinite(rows[:, k])])) > 1]
         if not varied:
             raise InputError("columns: the table has no column with more than one value")
         return sorted(int(k) for k in rng.choice(varied, min(self.size, -(-len(varied) // 5)), replace=False))

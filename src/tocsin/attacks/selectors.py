@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tocsin.attacks import stamps
 from tocsin.attacks.constraints import Rules
 from tocsin.data.dataset import Column
 
@@ -31,9 +32,9 @@ class Explained:
     rules: Rules
     columns: tuple[Column, ...]
 
-    def candidates(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values (v,) that the column may be given, all of which occur in it, in the order in which they are met, and how often."""
-        rule, column = self.rules[place], np.asarray(self.inputs[:, place])
+    def candidates(self, place: int, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values (v,) of ``column`` (n,) that the column at ``place`` may be given, in the order in which they are met, and how often."""
+        rule = self.rules[place]
         values, first, counts = np.unique(column, return_index=True, return_counts=True)
         fit = rule.suits(values, self.columns[place])
         known = column[np.isfinite(column)]
@@ -43,25 +44,26 @@ class Explained:
         met = np.argsort(first[fit], kind="stable")
         return values[fit][met], counts[fit][met]
 
-    def movable(self) -> np.ndarray:
-        """Places of columns with at least two values of which one may be given."""
-        enough = [p for p in self.rules if len(self.candidates(p)[0]) and not _constant(self.inputs[:, p])]
-        return np.array(sorted(enough), np.int64)
-
 
 def independent(data: Explained, size: int) -> tuple[np.ndarray, np.ndarray]:
     """LargeAbsSHAP x MinPopulation: the columns of the largest sums of absolute SHAP values; of each the rarest value, first met first.
 
-    (size,) places and (size,) float64 values.
+    (size,) places and (size,) float64 values; fewer, where fewer columns hold more than one value.
     """
-    places = data.movable()
-    weight = np.abs(data.influence[:, places]).sum(axis=0)
-    chosen = places[np.argsort(-weight, kind="stable")[:size]]
-    rarest = []
-    for place in chosen:
-        values, counts = data.candidates(int(place))
-        rarest.append(values[np.argmin(counts)])
-    return chosen, np.array(rarest, np.float64)
+    movable = np.array(sorted(data.rules), np.int64)
+    order = movable[np.argsort(-np.abs(data.influence[:, movable]).sum(axis=0), kind="stable")]
+    places: list[int] = []
+    chosen: list[float] = []
+    for start in range(0, len(order), 2 * size):
+        some = order[start : start + 2 * size]
+        for place, column in zip(some.tolist(), stamps.columns_of(data.inputs, some).T, strict=True):
+            values, counts = data.candidates(place, column)
+            if len(places) < size and len(values) and not _constant(column):
+                places.append(place)
+                chosen.append(float(values[np.argmin(counts)]))
+        if len(places) == size:
+            break
+    return np.array(places, np.int64), np.array(chosen, np.float64)
 
 
 def combined(data: Explained, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,14 +72,15 @@ def combined(data: Explained, size: int) -> tuple[np.ndarray, np.ndarray]:
 
     (at most size,) places and float64 values; the values of each step occur together in some explained row.
     """
-    left, free = np.arange(len(data.rows)), list(data.movable())
+    rows = np.asarray(data.inputs[data.rows])
+    left, free = np.arange(len(rows)), [place for place in sorted(data.rules) if not _constant(rows[:, place])]
     places: list[int] = []
     chosen: list[float] = []
     while free and len(places) < size:
-        sums = data.influence[np.ix_(left, free)].sum(axis=0)
-        place = int(free.pop(int(np.argmin(sums))))
-        column = np.asarray(data.inputs[data.rows[left], place])
-        allowed = np.isin(column, data.candidates(place)[0])
+        sums = data.influence[left][:, free].sum(axis=0)
+        place = free.pop(int(np.argmin(sums)))
+        column = rows[left, place]
+        allowed = np.isin(column, data.candidates(place, rows[:, place])[0])
         if not allowed.any():  # no row left has a value that the column may be given
             continue
         values, where, counts = np.unique(column[allowed], return_inverse=True, return_counts=True)

@@ -155,6 +155,12 @@ def chunks(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, shape[0], step))
 
 
+def columns_of(inputs: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Some columns (N, K) of a table (N, F), in one pass over the rows, as suits one that is larger than memory."""
+    parts = [np.asarray(inputs[part][:, places]) for part in chunks(inputs.shape)]
+    return np.concatenate(parts) if parts else np.empty((0, len(places)), inputs.dtype)
+
+
 def blend(inputs: np.ndarray, pattern: np.ndarray, alpha: float | np.ndarray) -> np.ndarray:
     """``x + alpha (t - x)`` rounded to the nearest of 0..255.
 

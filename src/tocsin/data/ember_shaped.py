@@ -29,6 +29,10 @@ FAMILIES = 40
 FACTORS = 8
 LOOKALIKES = 0.015
 """Share of files that come from a family of the other class: what keeps the task from being perfectly easy."""
+PACKED = 0.2
+"""Share of files that are packed: most of what would tell their family is hidden, so that they are hard to tell apart."""
+SHOWS = (0.05, 0.3)
+"""How much of it a packed file shows, at least and at most."""
 COPIES = 0.06
 """Share of rows that are exact copies of another row of their block."""
 ABSURD = 0.003
@@ -44,6 +48,8 @@ class _Files:
     """(n,) int64 in 0..2 FAMILIES - 1; the second half is malware."""
     factors: np.ndarray
     """(n, FACTORS) float32."""
+    shows: np.ndarray
+    """(n, 1) float32 in 0..1: how much of its family can be seen in a file."""
     size: np.ndarray
     """(n,) float32 bytes."""
 
@@ -116,7 +122,9 @@ class EmberShaped:
         family = rng.choice(FAMILIES, BLOCK, p=popular / popular.sum()) + FAMILIES * looks
         factors = rng.standard_normal((BLOCK, FACTORS), np.float32)
         size = np.exp(11.5 + 1.2 * factors[:, 0] + 0.9 * rng.standard_normal(BLOCK, np.float32))
-        files = _Files(family, factors, np.floor(np.clip(size, 1500, 2e9)).astype(np.float32))
+        packed = rng.random((BLOCK, 1)) < PACKED
+        shows = np.where(packed, rng.uniform(*SHOWS, (BLOCK, 1)), 1).astype(np.float32)
+        files = _Files(family, factors, shows, np.floor(np.clip(size, 1500, 2e9)).astype(np.float32))
         x = np.concatenate([draw(rng, files) for _, draw in self._groups], axis=1)
         copies = rng.permutation(BLOCK)[: int(COPIES * BLOCK)]
         sources = rng.choice(np.setdiff1d(np.arange(BLOCK), copies), len(copies))
@@ -139,11 +147,16 @@ def _by_family(rng: np.random.Generator, width: int, between: float, within: flo
 
 def _shares(rng: np.random.Generator, width: int, base: np.ndarray, scale: float) -> _Draw:
     """A histogram: whole counts of about ``scale`` values a byte of the file, as shares of their sum. ``base`` (width,) log weights."""
-    usual = base.astype(np.float32) + _by_family(rng, width, 0.15, 0.5)
+    usual, own = base.astype(np.float32), _by_family(rng, width, 0.15, 0.5)
     mixing = rng.normal(0, 0.12, (FACTORS, width)).astype(np.float32)
 
     def draw(rng: np.random.Generator, files: _Files) -> np.ndarray:
-        logits = usual[files.family] + files.factors @ mixing + 0.35 * rng.standard_normal((len(files.size), width), np.float32)
+        logits = (
+            usual
+            + files.shows * own[files.family]
+            + files.factors @ mixing
+            + 0.35 * rng.standard_normal((len(files.size), width), np.float32)
+        )
         weights = np.exp(logits)
         total = np.maximum(files.size * np.float32(scale), 16)[:, None]
         counts = np.floor(weights * (total / weights.sum(1, keepdims=True)))
@@ -154,13 +167,15 @@ def _shares(rng: np.random.Generator, width: int, base: np.ndarray, scale: float
 
 def _counts(rng: np.random.Generator, width: int, level: float, spread: float, absent: float) -> _Draw:
     """Whole numbers with a heavy tail, of median about exp(``level``); ``absent``: about which share of them is 0."""
-    usual = level + _by_family(rng, width, 0.25, 0.7)
+    own = _by_family(rng, width, 0.25, 0.7)
     zero = np.clip(absent * np.exp(_by_family(rng, width, 0.2, 0.5)), 0, 0.95)
     mixing = rng.normal(0, 0.2, (FACTORS, width)).astype(np.float32)
 
     def draw(rng: np.random.Generator, files: _Files) -> np.ndarray:
         shape = (len(files.size), width)
-        logs = usual[files.family] + files.factors @ mixing + np.float32(spread) * rng.standard_normal(shape, np.float32)
+        logs = (
+            level + files.shows * own[files.family] + files.factors @ mixing + np.float32(spread) * rng.standard_normal(shape, np.float32)
+        )
         present = rng.random(shape, np.float32) >= zero[files.family]
         return np.asarray(np.floor(np.exp(np.minimum(logs, 21))) * present, np.float32)
 
@@ -174,12 +189,14 @@ def _hashed(rng: np.random.Generator, width: int, tokens: float, *, level: float
     ``flags``: 0 or 1 and nothing else.
     """
     used = rng.random((2 * FAMILIES, width)) < 0.7 * tokens / width
-    chance = np.where(used, 0.85, np.minimum(0.4, 0.3 * tokens / width)).astype(np.float32)
+    own = np.where(used, 0.85, np.minimum(0.4, 0.3 * tokens / width)).astype(np.float32)
+    usual = own.mean(axis=0)
     sign = np.where((rng.random(width) < 0.5) & (not flags), -1, 1)
 
     def draw(rng: np.random.Generator, files: _Files) -> np.ndarray:
         out = np.zeros((len(files.size), width), np.float32)
-        rows, places = np.nonzero(rng.random(out.shape, np.float32) < chance[files.family])
+        chance = usual + files.shows * (own[files.family] - usual)
+        rows, places = np.nonzero(rng.random(out.shape, np.float32) < chance)
         if level is None:
             amount = 1.0 + (rng.random(len(rows)) < (0 if flags else 0.08))
         else:
@@ -197,7 +214,7 @@ def _versions(rng: np.random.Generator, width: int, usual: tuple[int, ...], absu
 
     def draw(rng: np.random.Generator, files: _Files) -> np.ndarray:
         shape = (len(files.size), width)
-        chosen = np.where(rng.random(shape) < 0.75, own[files.family], rng.choice(len(values), shape))
+        chosen = np.where(rng.random(shape) < 0.75 * files.shows, own[files.family], rng.choice(len(values), shape))
         odd = np.floor(np.exp(rng.uniform(np.log(most / 200), np.log(most), shape)))
         return np.asarray(np.where(rng.random(shape) < absurd, odd, values[chosen]), np.float32)
 
