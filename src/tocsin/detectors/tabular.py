@@ -57,10 +57,14 @@ class Tabular(Detector):
 
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
         """Scores (the best rank that any member gives a row), flags and class evidence for the table ``train``. Raises `InputError`."""
+        return self.merged(
+            [member.inspect(train, reserve, runtime, canaries=canaries) for member in self.built()], train, reserve, canaries
+        )
+
+    def merged(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, canaries: np.ndarray | None = None) -> Findings:
+        """One verdict from what the members ``found`` in ``train``."""
         from tocsin.detectors.rules import finished
 
-        began = time.monotonic()
-        found = [member.inspect(train, reserve, runtime, canaries=canaries) for member in self._built()]
         heard = time.monotonic()
         kinds = np.full(len(train), -1, np.int8) if canaries is None else canaries
         real = kinds < 0
@@ -96,10 +100,14 @@ class Tabular(Detector):
                 },
                 "rules": rules,
             },
-            timings={**{one.detector: one.timings["total"] for one in found}, "merging": now - heard, "total": now - began},
+            timings={
+                **{one.detector: one.timings["total"] for one in found},
+                "merging": now - heard,
+                "total": sum(one.timings["total"] for one in found) + now - heard,
+            },
         )
 
-    def _built(self) -> list[Detector]:
+    def built(self) -> list[Detector]:
         """The members, with equal parts of alpha for those that have one."""
         made = [_MEMBERS[name].preset_for("table", self.preset_name) for name in self.members]
         return [replace(one, alpha=self.alpha / len(made)) if hasattr(one, "alpha") else one for one in made]  # type: ignore[type-var]
