@@ -29,9 +29,16 @@ from tocsin.runtime import Runtime
 
 CPU = Runtime(device="cpu", seed=1)
 SHORT = {
-    "keep": (0.1,), "pretrain_epochs": (1.0, 1.0), "pretrain_steps": (200, 100), "confusion_steps": (100, 100), "confusion_lr": (0.01, 0.01),
-    "confusion_momentum": (0.7, 0.7), "reserve_weight": (6.0, 6.0), "mix_every": (1, 1), "class_weights": (True, True),
-}  # fmt: skip
+    "keep": (0.1,),
+    "pretrain_epochs": (1.0, 1.0),
+    "pretrain_steps": (200, 100),
+    "confusion_steps": (100, 100),
+    "confusion_lr": (0.01, 0.01),
+    "confusion_momentum": (0.7, 0.7),
+    "reserve_weight": (6.0, 6.0),
+    "mix_every": (1, 1),
+    "class_weights": (True, True),
+}
 QUICK = Boosting(trees=20, keep=(0.2,))
 
 
@@ -45,8 +52,9 @@ def planted() -> tuple[Dataset, np.ndarray]:
     return stamped(table(2000, 1), 50, 1)
 
 
-def scored(scores: np.ndarray, labels: np.ndarray, control: np.ndarray, control_labels: np.ndarray, alpha: float = 0.01) -> Scored:
-    return Scored([{"v": scores}], labels, ("a", "b"), np.zeros(len(labels), bool), None, alpha, control=[{"v": control}], control_labels=control_labels)  # fmt: skip
+def scored(scores: np.ndarray, labels: np.ndarray, control: np.ndarray, control_labels: np.ndarray) -> Scored:
+    ignore = np.zeros(len(labels), bool)
+    return Scored([{"v": scores}], labels, ("a", "b"), ignore, control=[{"v": control}], control_labels=control_labels)
 
 
 def test_with_two_classes_the_wrong_label_is_always_the_other() -> None:
@@ -60,7 +68,6 @@ def test_confusion_training_ranks_the_planted_rows_highest(planted: tuple[Datase
     assert roc_auc_score(truth[mine], found.scores[mine]) > 0.95
     assert len(found.control) == len(reserve)  # every reserve row is control for the network that it did not confuse
     assert found.evidence["settings"]["network"] == "shortcut"
-    assert [view for view in found.evidence if view == "view"] == ["view"]
 
 
 def test_the_other_presets_take_tables_too(reserve: Dataset) -> None:
@@ -96,8 +103,9 @@ def test_a_stamp_is_found_and_its_class_named(
     assert np.median(found.scores[truth]) > np.quantile(found.control, 0.99)
 
 
-def test_clean_tables_stay_silent() -> None:
-    loud = [(seed, d.name) for seed in range(4) for d in (QUICK, ValueShift()) if d.inspect(table(1000, seed), table(400, 50 + seed), CPU).found]  # fmt: skip
+@pytest.mark.parametrize("detector", [QUICK, ValueShift()], ids=lambda d: d.name)
+def test_clean_tables_stay_silent(detector: Boosting | ValueShift) -> None:
+    loud = [seed for seed in range(4) if detector.inspect(table(1000, seed), table(400, 50 + seed), CPU).found]
     assert loud == []
 
 
@@ -143,7 +151,10 @@ def test_a_mapped_table_gets_the_same_verdict(
         np.testing.assert_array_equal(detector.inspect(view, reserve, CPU).scores, same.scores)
 
 
-@pytest.mark.parametrize("name", [name for name, cls in DETECTORS.items() if "table" in cls.kinds and name not in ("tabular", "boosting", "value-shift", "ct")])  # fmt: skip
+OWN = ("tabular", "boosting", "value-shift", "ct")
+
+
+@pytest.mark.parametrize("name", [name for name, cls in DETECTORS.items() if "table" in cls.kinds and name not in OWN])
 def test_the_others_read_tables(name: str) -> None:
     """Without a floor: what they find of a stamp is in docs/tables-detection.md."""
     few = {"shortcut_passes": 0.1, "scout_steps": 10, "steps_least": 4, "passes": 0.1, "batch": 64, "runs": 1} if name == "asset" else {}

@@ -35,7 +35,8 @@ def test_pairs_are_those_of_the_plain_reading(seed: int) -> None:
     inspected[rng.random(inspected.shape) < 0.1] = np.nan
     expected = every_pair(inspected, reserve, 0.5)
     pairs = shifted(inspected, reserve, 0.5)
-    got = {(int(k), str(v)): (int(a), int(b), float(z)) for k, v, a, b, z in zip(pairs.column, pairs.value, pairs.count, pairs.clean, pairs.z, strict=True)}  # fmt: skip
+    columns = zip(pairs.column, pairs.value, pairs.count, pairs.clean, pairs.z, strict=True)
+    got = {(int(k), str(v)): (int(a), int(b), float(z)) for k, v, a, b, z in columns}
     assert expected
     assert got.keys() == expected.keys()
     for key, (a, b, z) in expected.items():

@@ -71,7 +71,7 @@ class Rows:
         """Rows by slice, mask (N,), numbers (B,) or a number, read into memory; ``[rows, columns]`` reads the rows first."""
         if isinstance(which, tuple):
             rows = self[which[0]]
-            return np.asarray(rows[which[1]] if rows.ndim < self.ndim else rows[(slice(None), *which[1:])])
+            return np.asarray(rows[which[1:]] if rows.ndim < self.ndim else rows[(slice(None),) + which[1:]])  # noqa: RUF005
         if isinstance(which, int | np.integer):
             return np.asarray(self[np.array([which])][0])
         if isinstance(which, slice):
