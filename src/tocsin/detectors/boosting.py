@@ -179,7 +179,7 @@ def _judged(model: HistGradientBoostingClassifier, data: Dataset, rows: np.ndarr
 def _plain(rows: np.ndarray) -> np.ndarray:
     """Infinities, which trees do not take, as the largest numbers; empty cells stay empty."""
     limits = np.finfo(np.float32)
-    return np.clip(rows, limits.min, limits.max)
+    return np.asarray(np.clip(rows, limits.min, limits.max))
 
 
 PRESETS: dict[str, Boosting] = {
