@@ -20,6 +20,9 @@ RATE = 0.003
 LEAST = 20
 """But at least this many: fewer would say little."""
 
+AROUND = {"table": 5000}
+"""By kind: other rows that a stamp is shown beside those that it changes, where it looks for what is rare in the data."""
+
 Stamp = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -43,7 +46,8 @@ def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Plant
         target = int(targets[place % len(targets)])
         others = np.flatnonzero(train.labels != target)
         rows = rng.choice(others, min(count, len(others)), replace=False)
-        inputs.append(stamp(np.asarray(train.inputs[rows]), rng))
+        around = np.linspace(0, len(train) - 1, min(AROUND.get(train.kind, 0), len(train))).astype(np.int64)
+        inputs.append(stamp(np.asarray(train.inputs[np.concatenate([rows, around])]), rng)[: len(rows)])
         labels.append(np.full(len(rows), target, np.int64))
         kinds.append(np.full(len(rows), place, np.int8))
     trigger = np.concatenate([np.full(len(train), -1, np.int8), *kinds])

@@ -15,7 +15,8 @@ from tocsin.data.cells import restore, write_csv
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, resize_all
 from tocsin.data.names import counted, listed, shown
-from tocsin.data.pairing import LEAST_IN_ALL, LEAST_PER_CLASS, row_hashes
+from tocsin.data.pairing import LEAST_IN_ALL, LEAST_PER_CLASS
+from tocsin.data.rows import row_hashes
 from tocsin.data.table_writing import suffix_of_copy
 from tocsin.data.writing import table_of, write_subset, write_table
 from tocsin.errors import AuditIncomplete, InputError

@@ -16,6 +16,7 @@ from tocsin.data import load, manifest_of, read_manifest, write_copy, write_subs
 from tocsin.data.cells import restore
 from tocsin.data.dataset import Dataset
 from tocsin.data.ember import CLASSES, TRAIN, feature_names
+from tocsin.data.ember_shaped import EmberShaped
 from tocsin.data.rows import Rows, replaced
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
@@ -248,7 +249,8 @@ def test_any_values_come_back(tmp_path_factory: pytest.TempPathFactory, cells: A
         assert same(again, copy) or (values(again) == values(copy) and again.inputs.dtype == np.float32)  # fewer digits were left
 
 
-def test_ember_is_never_copied_in_memory(tmp_path: Path) -> None:
+def test_ember_is_never_copied_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.data.rows.LARGE", 1)
     data = read(as_ember(tmp_path), tmp_path)
     assert isinstance(data.inputs, Rows)
     assert not data.inputs.parts[0].flags.owndata
@@ -257,6 +259,7 @@ def test_ember_is_never_copied_in_memory(tmp_path: Path) -> None:
     assert "20 rows without a label left out" in data.notes
     names = [column.name for column in data.columns or ()]
     assert (len(names), len(set(names)), names[616], names[626]) == (2381, 2381, "size", "timestamp")
+    assert names == [column.name for column in EmberShaped(version=2).columns]
 
 
 @pytest.mark.parametrize(("version", "count"), [(1, 2351), (2, 2381)])

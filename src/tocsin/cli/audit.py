@@ -30,8 +30,13 @@ _ROWS = 12
 Reserve = Annotated[Path | None, typer.Option(help="Clean samples of the same classes, in any of the same forms.", show_default=False)]
 Preset = Annotated[str, typer.Option(help="fast; thorough (larger network, up to 20 minutes); paper (the published procedure).")]
 Detectors = Annotated[
-    str,
-    typer.Option("--detectors", "--detector", help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides."),
+    str | None,
+    typer.Option(
+        "--detectors",
+        "--detector",
+        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. Default: tabular for tables, else ct.",
+        show_default=False,
+    ),
 ]
 Canaries = Annotated[
     bool, typer.Option("--canaries/--no-canaries", help="Plant test samples in the working copy to measure what would be found.")
@@ -46,7 +51,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("tocsin-report"),
     device: options.Device = "auto",
     seed: options.Seed = 0,
-    detectors: Detectors = "ct",
+    detectors: Detectors = None,
     settings: options.Settings = None,
     canaries: Canaries = True,
     size: options.Size = None,

@@ -24,7 +24,9 @@ def command(
     ] = None,
     attack: Annotated[str | None, typer.Option(help="The attack to measure ASR with.", show_default="what DATA's manifest says")] = None,
     settings: options.Settings = None,
-    network: Annotated[str | None, typer.Option(help="The network.", show_default="the usual one for such data")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="The network; for tables also boosting.", show_default="the usual one for such data")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.", show_default="as usual for the network")] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -61,12 +63,14 @@ def command(
             train, clean, _ = same_columns(train, clean, "test set")
             sets = {name: replace(part, columns=train.columns) for name, part in sets.items()}
         network = network or kind_of(train).network
-        usual = usual_settings(network)
-        fit = usual if epochs is None else replace(usual, epochs=epochs)
+        fit = None if epochs is None else replace(usual_settings(network), epochs=epochs)
         results = {name: train_victim(part, clean, measured, network=network, settings=fit, runtime=runtime) for name, part in sets.items()}
     if json:
         document: dict[str, Any] = {"attack": measured.recipe() if measured else None, "runs": {n: r.as_dict() for n, r in results.items()}}
         say(jsonlib.dumps(document, indent=2))
     elif not quiet:
         rows = [[n, f"{r.samples:,}", share(r.acc), share(r.asr), share(r.asr_without_trigger)] for n, r in results.items()]
-        table(["trained on", "samples", "ACC", "ASR", "ASR, no trigger"], rows)
+        header = ["trained on", "samples", "ACC", "ASR", "ASR, no trigger"]
+        if any(r.fpr is not None for r in results.values()):
+            header, rows = [*header, "FPR"], [[*row, share(r.fpr)] for row, r in zip(rows, results.values(), strict=True)]
+        table(header, rows)

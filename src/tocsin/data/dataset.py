@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tocsin.data.rows import chosen, stacked
+from tocsin.data.rows import chosen, read_rows, stacked
 from tocsin.errors import InputError
 
 
@@ -109,7 +109,7 @@ class Dataset:
         more = [value for value in (self.rate, names) if value is not None]
         digest.update(repr((*what, *more)).encode())
         for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.inputs[start : start + 4096]).data)
+            digest.update(read_rows(self.inputs, slice(start, start + 4096)).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 

@@ -15,42 +15,39 @@ from tocsin.data.dataset import Column, Dataset
 from tocsin.data.labels import assemble, encode
 from tocsin.data.names import counted, is_number
 from tocsin.data.request import Request
-from tocsin.data.rows import Rows, as_inputs
+from tocsin.data.rows import chosen
 from tocsin.errors import InputError
 
 TRAIN = "X_train.dat"
 LAYOUT = "ember"
 UNLABELLED = -1
 CLASSES = ("benign", "malware")
-_HASHED_SECTIONS = ("size", "entropy", "virtual size", "entry name", "characteristics")
-_DIRECTORIES = (
-    "EXPORT", "IMPORT", "RESOURCE", "EXCEPTION", "CERTIFICATE", "BASE_RELOCATION", "DEBUG", "ARCHITECTURE", "GLOBAL_PTR", "TLS",
-    "LOAD_CONFIG", "BOUND_IMPORT", "IAT", "DELAY_IMPORT", "CLR_RUNTIME",
-)  # fmt: skip
+_TOKENS = ("machine", "characteristics", "subsystem", "dll_characteristics", "magic")
+_SECTIONS = ("size", "entropy", "vsize", "entry_name", "entry_characteristics")
 
 
 def _numbered(name: str, count: int) -> list[str]:
-    return [f"{name} {k}" for k in range(count)]
+    return [f"{name}_{k}" for k in range(count)]
 
 
 def feature_names(version: int) -> tuple[str, ...]:
     """The 2,351 (version 1) or 2,381 (version 2) features in order; hashed and counted ones by group and number."""
     names = [
-        *_numbered("byte histogram", 256), *_numbered("byte entropy", 256),
-        "numstrings", "avlength", "printables", *_numbered("printable", 96), "string entropy",
+        *_numbered("histogram", 256), *_numbered("byteentropy", 256),
+        "numstrings", "avlength", "printables", *_numbered("printabledist", 96), "string_entropy",
         "paths_count", "urls_count", "registry_count", "MZ_count",
-        "size", "vsize", "has_debug", "exports", "imports", "has_relocations", "has_resources", "has_signature", "has_tls", "symbols",
-        "timestamp", *(name for group in ("machine", "characteristics", "subsystem", "dll_characteristics", "magic")
-                       for name in _numbered(group, 10)),
+        "size", "vsize", "has_debug", "exports_count", "imports_count",
+        "has_relocations", "has_resources", "has_signature", "has_tls", "symbols",
+        "timestamp", *(name for token in _TOKENS for name in _numbered(token, 10)),
         "major_image_version", "minor_image_version", "major_linker_version", "minor_linker_version",
         "major_operating_system_version", "minor_operating_system_version", "major_subsystem_version", "minor_subsystem_version",
         "sizeof_code", "sizeof_headers", "sizeof_heap_commit",
         "num_sections", "num_zero_size_sections", "num_unnamed_sections", "num_read_and_execute_sections", "num_write_sections",
-        *(name for group in _HASHED_SECTIONS for name in _numbered(f"section {group}", 50)),
-        *_numbered("import library", 256), *_numbered("import function", 1024), *_numbered("export", 128),
+        *(name for what in _SECTIONS for name in _numbered(f"section_{what}_hash", 50)),
+        *_numbered("imports_library_hash", 256), *_numbered("imports_function_hash", 1024), *_numbered("exports_hash", 128),
     ]  # fmt: skip
     if version == 2:
-        names += [f"{what} of directory {name}" for name in _DIRECTORIES for what in ("size", "virtual address")]
+        names += [f"datadirectory_{k}_{what}" for k in range(15) for what in ("size", "virtual_address")]
     return tuple(names)
 
 
@@ -90,7 +87,8 @@ def read(request: Request) -> Dataset:
         raise InputError(f"{beside}: labels must be whole numbers from 0, or {UNLABELLED} where there is none; is it float32?")
     labels, classes = encode(values, CLASSES if request.classes is None and values.max() <= 1 else request.classes)
     notes = [f"{counted(rows - len(known), 'row')} without a label left out"] if len(known) < rows else []
-    inputs = as_inputs(Rows([np.memmap(matrix, np.float32, "r", shape=(rows, width))], known))
+    inputs = np.asarray(np.memmap(matrix, np.float32, "r", shape=(rows, width)))
+    inputs = inputs if len(known) == rows else chosen(inputs, known)
     path = request.path.resolve()
     data = assemble(inputs, labels, classes, known.astype(str), layout=LAYOUT, source=path, notes=notes, kind="table")
     return replace(data, columns=tuple(Column(name) for name in names))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, as_channels, resize_all
 from tocsin.data.merging import same_columns
 from tocsin.data.names import is_number, listed, shown
+from tocsin.data.rows import row_hashes
 from tocsin.errors import InputError
 
 LEAST_PER_CLASS = 10
@@ -35,17 +35,6 @@ def match(train: Dataset, reserve: Dataset) -> tuple[Dataset, Dataset, tuple[str
     reserve, more = _apart(train, reserve)
     _check_enough(reserve)
     return train, reserve, (*notes, *more)
-
-
-def row_hashes(inputs: np.ndarray) -> np.ndarray:
-    """(N,) 16-byte hashes of the samples' bytes; equal exactly for equal samples."""
-    out = bytearray()
-    for start in range(0, len(inputs), 4096):
-        rows = np.ascontiguousarray(inputs[start : start + 4096])
-        if rows.dtype.kind == "f":
-            rows = np.where(np.isnan(rows), rows.dtype.type(np.nan), rows) + 0  # one NaN, and no negative zero
-        out += b"".join([hashlib.blake2b(row.data, digest_size=16).digest() for row in rows])
-    return np.frombuffer(bytes(out), "V16")
 
 
 def _same_classes(train: Dataset, reserve: Dataset) -> Dataset:

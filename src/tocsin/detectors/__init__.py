@@ -6,6 +6,7 @@ from tocsin.detectors.ac import ActivationClustering
 from tocsin.detectors.asset import Asset
 from tocsin.detectors.base import ClassEvidence, Detector, Findings
 from tocsin.detectors.beatrix import Beatrix
+from tocsin.detectors.boosting import Boosting
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.frequency import Frequency
 from tocsin.detectors.scan import Scan
@@ -13,6 +14,8 @@ from tocsin.detectors.sentinet import SentiNet
 from tocsin.detectors.spectre import Spectre
 from tocsin.detectors.ss import SpectralSignatures
 from tocsin.detectors.strip import Strip
+from tocsin.detectors.tabular import Tabular
+from tocsin.detectors.value_shift import ValueShift
 
 _DETECTORS: tuple[type[Detector], ...] = (
     ConfusionTraining,
@@ -25,16 +28,27 @@ _DETECTORS: tuple[type[Detector], ...] = (
     Strip,
     SentiNet,
     Frequency,
+    Boosting,
+    ValueShift,
+    Tabular,
 )
 
 DETECTORS: dict[str, type[Detector]] = {cls.name: cls for cls in _DETECTORS}
 """Name -> class."""
+_USUAL: dict[str, str] = {"table": Tabular.name}
+
+
+def usual_detector(kind: str) -> str:
+    """The name of the detector that audits this kind of data where none is named."""
+    return _USUAL.get(kind, ConfusionTraining.name)
+
 
 __all__ = [
     "DETECTORS",
     "ActivationClustering",
     "Asset",
     "Beatrix",
+    "Boosting",
     "ClassEvidence",
     "ConfusionTraining",
     "Detector",
@@ -45,4 +59,7 @@ __all__ = [
     "SpectralSignatures",
     "Spectre",
     "Strip",
+    "Tabular",
+    "ValueShift",
+    "usual_detector",
 ]
