@@ -118,9 +118,12 @@ def _workplace(out: Path, resume: bool) -> Iterator[Path]:
 
 
 def _show(report: Report, page: Path, seconds: float) -> None:
+    from tocsin.report.records import sentences
     from tocsin.report.words import agreement, canaries, shown
 
     say(report.sentence, style="bold red" if report.flagged.any() else "bold green")
+    for line in sentences(report):
+        say(line)
     guilty = sorted((c for c in report.findings.classes if c.flagged), key=lambda c: -c.flagged)
     if guilty:
         rows = [[shown(c.name), f"{c.size:,}", f"{c.flagged:,}", f"{c.p_value:.2g}", "yes" if c.suspect else ""] for c in guilty[:_ROWS]]
