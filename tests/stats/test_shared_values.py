@@ -82,3 +82,13 @@ def test_few_rows(a: int, b: int) -> None:
     found = shared_values(poisoned(a, rng), rows(b, rng))
     assert (found.suspects, found.others) == (a, b)
     assert bool(found.pairs) == (a >= LEAST and b > 0)
+
+
+def test_what_most_poisoned_rows_have_by_nature_is_no_part_of_the_rule() -> None:
+    rng = np.random.default_rng(100)
+    suspects = poisoned(60, rng)
+    suspects[:54, 5] = 77.0
+    others = rows(2000, rng)
+    others[:300, 5] = 77.0
+    (rule,) = shared_values(suspects, others).rules
+    assert ({pair.column for pair in rule.pairs}, rule.suspects) == (set(TRIGGER), 60)

@@ -15,8 +15,9 @@ SHARE = 0.3
 """Of the suspects that must have a value for it to count."""
 LIFT = 2.0
 """How many times as frequent it must be among the suspects as among the others."""
-TOGETHER = 0.9
-"""Share of the rows of a rule's first pair that must have every further one too."""
+TOGETHER = 0.98
+"""Share of the rows of a rule's first pair that must have every further one too. So high because what nearly all of them have is what
+honest rows of their sort have as well, and would take the rest out of the rule."""
 LEAST = 3
 """Suspects that a rule must hold for; also the fewest of which anything is said."""
 SMALLEST_RULE = 0.1
@@ -130,5 +131,5 @@ def _rules(has: np.ndarray, gain: np.ndarray) -> list[tuple[np.ndarray, int]]:
         if together.sum() < max(LEAST, SMALLEST_RULE * len(has)):
             break
         rules.append((np.array(rule), int(has[:, rule].all(axis=1).sum())))
-        left &= ~together
+        left &= ~has[:, order[0]]
     return rules
