@@ -104,8 +104,8 @@ class Dataset:
         """Hash of inputs, labels and class names: what a checkpoint or a cached result belongs to."""
         digest = hashlib.blake2b(digest_size=16)
         what = (self.inputs.shape, str(self.inputs.dtype), self.classes, self.kind)
-        # Not the levels: a reserve adds some, and what was found must still fit the same data read again.
-        names = None if self.columns is None else tuple(column.name for column in self.columns)
+        # Not which levels: a reserve adds some, and what was found must still fit the same data read again.
+        names = None if self.columns is None else tuple((column.name, bool(column.levels)) for column in self.columns)
         more = [value for value in (self.rate, names) if value is not None]
         digest.update(repr((*what, *more)).encode())
         for start in range(0, len(self), 4096):
