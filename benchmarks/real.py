@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import Column, Dataset
 
 ROOT = Path(os.environ.get("TOCSIN_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 RESERVE = 2000
@@ -121,3 +121,14 @@ def _chosen(data: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[np
     """The files ``rows`` of an archive of files laid end to end."""
     parts = [data[offsets[row] : offsets[row + 1]] for row in rows]
     return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
+
+
+def malware(name: str) -> Dataset:
+    """``pe_headers`` or ``clamp``: a row a Windows file, equal rows but for the first dropped; the packer's name is a category."""
+    z = dict(np.load(ROOT / f"malware/{name}.npz"))
+    x, columns = z["X"].astype(np.float64), tuple(Column(str(feature)) for feature in z["features"])
+    if "packer_type" in z:
+        levels, codes = np.unique(z["packer_type"], return_inverse=True)
+        x, columns = np.column_stack([x, codes]), (*columns, Column("packer_type", tuple(map(str, levels))))
+    kept = np.sort(np.unique(x, axis=0, return_index=True)[1])
+    return Dataset.of_arrays(x[kept], z["y"][kept], ("benign", "malware"), kind="table", columns=columns)

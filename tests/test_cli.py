@@ -100,7 +100,7 @@ def test_progress_goes_to_stderr(run: Run, data: SimpleNamespace, fake: SimpleNa
 def test_options_reach_the_audit(run: Run, data: SimpleNamespace, fake: SimpleNamespace) -> None:
     run(*audit_words(data, "--preset", "paper", "--seed", 7, "--device", "cpu", "--no-canaries"))
     call = fake.calls[0]
-    assert (call["preset"], call["canaries"], call["detector"]) == ("paper", False, "ct")
+    assert (call["preset"], call["canaries"], call["detector"]) == ("paper", False, None)
     assert (call["runtime"].seed, call["runtime"].device) == (7, "cpu")
     assert (len(call["train"]), len(call["reserve"])) == (60, 60)
 

@@ -32,6 +32,7 @@ LAYERS = {
     "kinds": 2,
     "networks": 2,
     "learning": 3,
+    "boosting": 3,
     "attacks": 4,
     "poisoning": 4,
     "canaries": 4,

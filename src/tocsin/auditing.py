@@ -14,6 +14,7 @@ from tocsin import __version__
 from tocsin.canaries import TRIGGERS, Planted, plant
 from tocsin.data.dataset import Dataset
 from tocsin.data.pairing import match
+from tocsin.data.rows import stacked
 from tocsin.detectors.base import Detector, Findings
 from tocsin.panel import configured, hear, names_of
 from tocsin.report.model import CanaryResult, Report
@@ -25,7 +26,7 @@ def audit(
     reserve: Dataset,
     *,
     preset: str = "fast",
-    detector: str | Sequence[str] = "ct",
+    detector: str | Sequence[str] | None = None,
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -35,17 +36,17 @@ def audit(
     """Which samples of ``train`` plant a backdoor?
 
     ``reserve``: clean samples of the same classes, none of them in ``train``; the answer is only as good as the reserve is clean.
-    ``detector``: one name or several (``"ct,ss,scan"``); the first decides, and the report shows where the others agree
-    (`tocsin.panel`). ``params`` overrides single settings of the preset, of the first detector or, as ``"ss.oracle"``, of the one
-    that is named. ``canaries`` plants samples with known triggers in the working copy to measure what would have been found
-    (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces ``seed`` and ``device``. Raises
-    `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
+    ``detector``: one name or several (``"ct,ss,scan"``; None: ``tabular`` for tables, else ``ct``); the first decides, and the report
+    shows where the others agree (`tocsin.panel`). ``params`` overrides single settings of the preset, of the first detector or, as
+    ``"ss.oracle"``, of the one that is named. ``canaries`` plants samples with known triggers in the working copy to measure what
+    would have been found (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces ``seed`` and
+    ``device``. Raises `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
     """
     began = time.monotonic()
     runtime = runtime if runtime is not None else Runtime(device=device, seed=seed)
-    names = names_of(detector)
+    names = names_of(detector, train.kind)
     settings, *others = configured(names, preset, params or {}, train.kind)
-    train, reserve, notes = match(train, reserve)
+    whole, (train, reserve, notes) = train, match(replace(train, inputs=stacked([train.inputs])), reserve)
     recovered: tuple[CanaryResult, ...] = ()
     if canaries and settings.takes_canaries:
         findings, recovered = controlled(settings, train, reserve, runtime)
@@ -54,7 +55,7 @@ def audit(
         heard = hear([settings, *others], train, reserve, runtime)
         findings, panel = heard[0], heard[1:]
     return Report(
-        train=train,
+        train=whole,
         reserve=reserve,
         findings=findings,
         canaries=recovered,

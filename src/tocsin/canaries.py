@@ -13,11 +13,15 @@ import numpy as np
 
 from tocsin.attacks.stamps import blend, shrink, to_bytes
 from tocsin.data.dataset import Dataset
+from tocsin.data.rows import stacked
 
 RATE = 0.003
 """Share of the data set that is planted of each kind."""
 LEAST = 20
 """But at least this many: fewer would say little."""
+
+AROUND = {"table": 5000}
+"""By kind: other rows that a stamp is shown beside those that it changes, where it looks for what is rare in the data."""
 
 Stamp = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -42,7 +46,8 @@ def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Plant
         target = int(targets[place % len(targets)])
         others = np.flatnonzero(train.labels != target)
         rows = rng.choice(others, min(count, len(others)), replace=False)
-        inputs.append(stamp(np.asarray(train.inputs[rows]), rng))
+        around = np.linspace(0, len(train) - 1, min(AROUND.get(train.kind, 0), len(train))).astype(np.int64)
+        inputs.append(stamp(np.asarray(train.inputs[np.concatenate([rows, around])]), rng)[: len(rows)])
         labels.append(np.full(len(rows), target, np.int64))
         kinds.append(np.full(len(rows), place, np.int8))
     trigger = np.concatenate([np.full(len(train), -1, np.int8), *kinds])
@@ -50,7 +55,7 @@ def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Plant
     groups = None if train.groups is None else np.concatenate([train.groups, np.full(planted, "")])
     working = replace(
         train,
-        inputs=np.concatenate([train.inputs, *inputs]),
+        inputs=stacked([train.inputs, *inputs]),
         labels=np.concatenate([train.labels, *labels]),
         ids=np.concatenate([train.ids, np.char.add("canary/", np.arange(planted).astype(str))]),
         groups=groups,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tocsin.data.dataset import Dataset
-from tocsin.detectors import DETECTORS
+from tocsin.detectors import DETECTORS, usual_detector
 from tocsin.detectors.base import Detector, Findings
 from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from tocsin.detectors.victim import Victim
 
 
-def names_of(detector: str | Sequence[str]) -> tuple[str, ...]:
-    """``"ct,ss"`` or ``["ct", "ss"]`` as names. Raises `InputError` that lists every unknown and every repeated one."""
+def names_of(detector: str | Sequence[str] | None, kind: str = "image") -> tuple[str, ...]:
+    """``"ct,ss"`` or ``["ct", "ss"]`` as names; None: what is usual for the ``kind`` of data.
+
+    Raises `InputError` that lists every unknown and every repeated one.
+    """
+    if detector is None:
+        return (usual_detector(kind),)
     names = tuple(word.strip() for word in (detector.split(",") if isinstance(detector, str) else detector))
     wrong = [f"got {name!r}{closest(name, DETECTORS)}" for name in names if name not in DETECTORS]
     wrong += [f"{name!r} is named more than once" for name in sorted({name for name in names if names.count(name) > 1})]
@@ -51,11 +56,11 @@ def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kin
         method = DETECTORS[name]
         changes = parse_fields(method, given[name])
         try:
-            made.append(method.preset(preset, **changes))
+            made.append(method.preset_for(kind, preset, **changes))
         except InputError:
             if name == names[0]:
                 raise
-            made.append(method.preset("fast", **changes))
+            made.append(method.preset_for(kind, "fast", **changes))
     return made
 
 

@@ -15,10 +15,13 @@ from tocsin.data.cells import restore, write_csv
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, resize_all
 from tocsin.data.names import counted, listed, shown
-from tocsin.data.pairing import LEAST_IN_ALL, LEAST_PER_CLASS, row_hashes
+from tocsin.data.pairing import LEAST_IN_ALL, LEAST_PER_CLASS
+from tocsin.data.rows import row_hashes
+from tocsin.data.table_writing import suffix_of_copy
 from tocsin.data.writing import table_of, write_subset, write_table
 from tocsin.errors import AuditIncomplete, InputError
 from tocsin.report.pictures import png_data_uri
+from tocsin.report.records import value_text
 from tocsin.report.sounds import HINT, Spectrograms, fitting, said, wav_uri
 from tocsin.runtime import Runtime
 
@@ -28,6 +31,8 @@ MOST_PAGE_BYTES = 14 * 2**20
 """Of all pictures together."""
 MOST_SOUND_BYTES = 40 * 2**20
 """Of all players together: a clip that is vetted must be heard."""
+MOST_COLUMNS = 40
+"""Of a table that are shown on the page."""
 WHOLE_SPEAKERS = 0.8
 """Share of the wanted number that whole speakers must reach, else the draw is made without regard to them."""
 _TEMPLATES = Path(__file__).parent / "report" / "templates"
@@ -50,6 +55,10 @@ class Sheet:
     pictures: list[str]
     sounds: list[str] | None = None
     hint: str = ""
+    header: tuple[str, ...] = ()
+    """Of a table: names of the columns, of which each sample has ..."""
+    cells: list[tuple[str, ...]] | None = None
+    """... what stands in them."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +156,7 @@ def prepare(train: Dataset, n: int, out: str | os.PathLike[str], seed: int = 0, 
 
 
 def contact_sheet(chosen: Dataset, runtime: Runtime) -> str:
-    """The page as HTML text: every sample a picture with a box that is ticked; under 15 MB whatever the pictures are.
+    """The page as HTML text: every sample a picture or a row with a box that is ticked; under 15 MB whatever the pictures are.
 
     Sounds have players too, up to 40 MiB; of very many clips these hold only the beginnings, and the page says so.
     """
@@ -159,13 +168,20 @@ def contact_sheet(chosen: Dataset, runtime: Runtime) -> str:
         rows = np.flatnonzero(chosen.labels == k).tolist()
         if rows:
             samples = [
-                {"id": str(chosen.ids[row]), "picture": sheet.pictures[row], "sound": sheet.sounds and sheet.sounds[row]} for row in rows
+                {
+                    "id": str(chosen.ids[row]),
+                    "picture": sheet.pictures and sheet.pictures[row],
+                    "sound": sheet.sounds and sheet.sounds[row],
+                    "cells": sheet.cells and sheet.cells[row],
+                }
+                for row in rows
             ]
             groups.append({"name": name, "samples": samples})
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     # The nonce lets the page's own script run and no other, should a name ever get past the escaping.
     page = environment.get_template("contact_sheet.html.j2")
-    return page.render(groups=groups, total=len(chosen), hint=sheet.hint, sounding=sheet.sounds is not None, nonce=secrets.token_hex(16))
+    what = "clips" if sheet.sounds is not None else "rows" if sheet.cells is not None else "pictures"
+    return page.render(groups=groups, total=len(chosen), hint=sheet.hint, header=sheet.header, what=what, nonce=secrets.token_hex(16))
 
 
 def _thumbnails(chosen: Dataset, runtime: Runtime) -> Sheet:
@@ -199,7 +215,17 @@ def _players(chosen: Dataset, runtime: Runtime) -> Sheet:
     return Sheet(pictures, sounds, HINT + said(playback))
 
 
-SHEETS: Mapping[str, Callable[[Dataset, Runtime], Sheet]] = {"image": _thumbnails, "speech": _players}
+def _records(chosen: Dataset, runtime: Runtime) -> Sheet:
+    """What stands in the columns that are not constant."""
+    values, columns = np.asarray(chosen.inputs, np.float64), chosen.columns or ()
+    varied = np.flatnonzero(~((values == values[:1]) | (np.isnan(values) & np.isnan(values[:1]))).all(axis=0))[:MOST_COLUMNS]
+    cells = [tuple(value_text(value, columns[k]) for k, value in zip(varied, row, strict=True)) for row in values[:, varied].tolist()]
+    left = len(columns) - len(varied)
+    hint = f"{counted(left, 'column')} that are the same in all rows or come after {MOST_COLUMNS} others are not shown." if left else ""
+    return Sheet([], None, hint, tuple(shown(columns[k].name, 40) for k in varied), cells)
+
+
+SHEETS: Mapping[str, Callable[[Dataset, Runtime], Sheet]] = {"image": _thumbnails, "speech": _players, "table": _records}
 """Kind of data -> how its samples are shown to be vetted."""
 
 
@@ -207,8 +233,9 @@ def accept(train: Dataset, decisions: str | os.PathLike[str], out: str | os.Path
     """Turns vetted decisions (``id,label,keep``) into a reserve and the training data without it.
 
     For data in files: ``out/reserve/`` in the layout of the source, and ``out/train.csv`` (``path,label``; the paths start at the
-    source's folder). Else ``out/reserve.npz`` and ``out/train.npz``. A kept sample whose exact copy stays in the training data
-    is left out of the reserve with a note. Raises `InputError` if the decisions do not fit the data or keep nothing.
+    source's folder). Else ``out/reserve.npz`` and ``out/train.npz``; tables keep their layout (``.csv``, ``.parquet`` ...). A kept
+    sample whose exact copy stays in the training data is left out of the reserve with a note. Raises `InputError` if the decisions
+    do not fit the data or keep nothing.
     """
     folder = Path(out)
     keep = _decided(train, Path(decisions))
@@ -220,8 +247,9 @@ def accept(train: Dataset, decisions: str | os.PathLike[str], out: str | os.Path
         raise InputError(f"decisions: {shown(str(decisions))} leaves no sample for the reserve")
     notes += _too_small(train[keep]) + shared_speakers(train, keep)
     if train.root is None:
-        reserve = write_subset(train, keep, folder / "reserve.npz")
-        return Accepted(reserve, write_subset(train, ~keep, folder / "train.npz"), None, tuple(notes))
+        end = suffix_of_copy(train)
+        reserve = write_subset(train, keep, folder / f"reserve{end}")
+        return Accepted(reserve, write_subset(train, ~keep, folder / f"train{end}"), None, tuple(notes))
     manifest = folder / "train.csv"
     if os.path.lexists(manifest):
         raise InputError(f"out: {shown(str(manifest))} exists; nothing is ever overwritten, give another folder")

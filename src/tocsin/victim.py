@@ -1,23 +1,45 @@
-"""The victim: an ordinary network trained on a data set, its accuracy (ACC) and the attack's success rate (ASR) on it."""
+"""The victim: an ordinary model trained on a data set, its accuracy (ACC) and the attack's success rate (ASR) on it.
+
+A model is whatever gives logits (`Logits`): a network, or on tables boosted trees.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tocsin.attacks.base import Attack
+from tocsin.boosting import boost
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
 from tocsin.kinds import Kind, kind_of
 from tocsin.learning import FitSettings, fit, predict, usual_settings
-from tocsin.networks import Classifier, build_network
+from tocsin.networks import NETWORKS, Classifier, build_network
+from tocsin.params import closest
 from tocsin.poisoning import attack_of
 from tocsin.runtime import Runtime
 
-__all__ = ["Measured", "Trial", "VictimResult", "attack_of", "check_test", "measure", "train_victim"]
+__all__ = [
+    "BOOSTING",
+    "Logits",
+    "Measured",
+    "Trial",
+    "VictimResult",
+    "attack_of",
+    "check_test",
+    "measure",
+    "measured",
+    "train_victim",
+    "trained",
+]
+
+BOOSTING = "boosting"
+Logits = Callable[[np.ndarray, str], np.ndarray]
+"""A trained model: raw samples (N, ...) and the name of the stage, for progress, to logits (N, classes)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +74,9 @@ class Measured:
     """The same share with the trigger left off: what the ASR is on a sound network, by confusion alone."""
     victims: int
     """How many test samples the ASR is measured on."""
+    fpr: float | None = field(default=None, kw_only=True)
+    """Of tables with two classes: the share of clean test rows of the attack's target class (without an attack, of the first class)
+    that are taken for the other, such as benign files called malware."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +96,21 @@ class VictimResult(Measured):
 
 def measure(network: Classifier, test: Dataset, kind: Kind, runtime: Runtime, trial: Trial | None = None) -> Measured:
     """ACC of ``network`` on the clean ``test``, and the ASR of the attack in ``trial``, which was made from the same test set."""
-    guess = predict(network, test.inputs, kind, runtime, stage="testing the victim").argmax(axis=1)
+    return measured(_logits_of(network, kind, runtime), test, trial)
+
+
+def measured(logits: Logits, test: Dataset, trial: Trial | None = None) -> Measured:
+    """What `measure` says, of any model."""
+    guess = logits(test.inputs, "testing the victim").argmax(axis=1)
     acc = float(np.mean(guess == test.labels))
+    target = 0 if trial is None else int(trial.goal[0])
+    sound = guess[test.labels == target] if test.kind == "table" and len(test.classes) == 2 else np.empty(0)
+    fpr = float(np.mean(sound != target)) if len(sound) else None
     if trial is None:
-        return Measured(acc, None, None, 0)
-    triggered = predict(network, trial.inputs, kind, runtime, stage="testing the trigger").argmax(axis=1)
-    return Measured(acc, float(np.mean(triggered == trial.goal)), float(np.mean(guess[trial.rows] == trial.goal)), len(trial.rows))
+        return Measured(acc, None, None, 0, fpr=fpr)
+    triggered = logits(trial.inputs, "testing the trigger").argmax(axis=1)
+    asr, without = (float(np.mean(which == trial.goal)) for which in (triggered, guess[trial.rows]))
+    return Measured(acc, asr, without, len(trial.rows), fpr=fpr)
 
 
 def train_victim(
@@ -90,25 +124,63 @@ def train_victim(
     flip: bool = False,
     normalise: str = "none",
 ) -> VictimResult:
-    """Trains an ordinary network on ``train`` (a data set, or what an audit kept of it: ``train[~flagged]``) and tests it.
+    """Trains an ordinary model on ``train`` (a data set, or what an audit kept of it: ``train[~flagged]``) and tests it.
 
     ``test`` is clean; the attack's trigger is put on those of its samples that are the attack's victims. ``attack``: None
-    measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`; None: the usual
-    one of the data's kind. ``settings``: None: those that are usual for the network. ``flip``: mirrored pictures as augmentation.
-    ``normalise``: ``clip`` takes from a sound what is the same all through it (`Kind.normalising`). Raises `InputError` for data sets
-    that do not belong together and unknown networks.
+    measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`, or, for tables,
+    ``boosting``; None: the usual network of the data's kind. ``settings``: None: those that are usual for the network. ``flip``:
+    mirrored pictures as augmentation. ``normalise``: ``clip`` takes from a sound what is the same all through it
+    (`Kind.normalising`). Raises `InputError` for data sets that do not belong together and unknown networks.
     """
     check_test(train, test)
     runtime = runtime or Runtime()
     start = time.perf_counter()
     trial = Trial.of(attack, test) if attack is not None else None
-    kind = kind_of(train, flip=flip, normalise=normalise)
-    network = network or kind.network
-    settings = settings or usual_settings(network)
-    model = build_network(network, kind.channels, len(train.classes), runtime.seed)
-    fit(model, train.inputs, train.labels, kind, settings, runtime, stage="training the victim")
-    result = measure(model, test, kind, runtime, trial)
+    network = network or kind_of(train).network
+    logits = trained(train, network, settings=settings, runtime=runtime, flip=flip, normalise=normalise)
+    result = measured(logits, test, trial)
     return VictimResult(**asdict(result), network=network, samples=len(train), seconds=time.perf_counter() - start)
+
+
+def trained(
+    train: Dataset,
+    network: str,
+    *,
+    settings: FitSettings | None = None,
+    runtime: Runtime | None = None,
+    flip: bool = False,
+    normalise: str = "none",
+) -> Logits:
+    """The model called ``network`` (as in `train_victim`) trained on ``train``. Raises `InputError` for an unknown name."""
+    if network not in _TRAINERS and network not in NETWORKS:
+        allowed = (*NETWORKS, *_TRAINERS)
+        raise InputError(f"network: unknown network {network!r}{closest(network, allowed)} (allowed: {', '.join(allowed)})")
+    return _TRAINERS.get(network, _train_network)(
+        network, train, kind_of(train, flip=flip, normalise=normalise), settings, runtime or Runtime()
+    )
+
+
+def _train_network(name: str, train: Dataset, kind: Kind, settings: FitSettings | None, runtime: Runtime) -> Logits:
+    model = build_network(name, kind.channels, len(train.classes), runtime.seed)
+    fit(model, train.inputs, train.labels, kind, settings or usual_settings(name), runtime, stage="training the victim")
+    return _logits_of(model, kind, runtime)
+
+
+def _train_trees(name: str, train: Dataset, kind: Kind, settings: FitSettings | None, runtime: Runtime) -> Logits:
+    if settings is not None:
+        raise InputError(f"settings: they are a network's, and {name} is none; leave them out (on the command line --epochs)")
+    runtime.progress("training the victim", 0.0)
+    model = boost(train, runtime.seed)
+    runtime.progress("training the victim", 1.0)
+    return lambda inputs, stage: model.logits(inputs)
+
+
+_TRAINERS: Mapping[str, Callable[[str, Dataset, Kind, FitSettings | None, Runtime], Logits]] = {BOOSTING: _train_trees}
+"""Models that are no networks, by the name that is asked for in a network's place."""
+
+
+def _logits_of(network: Classifier, kind: Kind, runtime: Runtime) -> Logits:
+    return lambda inputs, stage: predict(network, inputs, kind, runtime, stage=stage)
 
 
 def check_test(train: Dataset, test: Dataset) -> None:
@@ -122,5 +194,9 @@ def check_test(train: Dataset, test: Dataset) -> None:
         )
     if train.inputs.shape[1:] != test.inputs.shape[1:]:
         raise InputError(f"test set: samples are {test.inputs.shape[1:]}, those of the training set {train.inputs.shape[1:]}")
+    if train.columns != test.columns:
+        raise InputError(
+            "test set: its columns are not those of the training set; bring them together with tocsin.data.merging.same_columns"
+        )
     if not len(test):
         raise InputError("test set: is empty")

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from tests.detectors import coloured
 from tests.detectors.planted import planted, victim_of
+from tests.detectors.rows import stamped, table
 from tests.detectors.synthetic import pictures
 from tocsin.attacks import BadNet
 from tocsin.data.dataset import Dataset
@@ -65,6 +66,15 @@ def speech(seed: int, share: float) -> Case:
     return Case(train, reserve, truth, Victim.untrained(train, reserve, Runtime(device="cpu", seed=1)))
 
 
+def small_table(seed: int, share: float) -> Case:
+    """Two classes; a share of class 0 is poison."""
+    clean, reserve = table(400, seed), table(200, 1000 + seed)
+    if not share:
+        return Case(clean, reserve, np.zeros(400, bool))
+    data, truth = stamped(clean, round(share * 200), seed)
+    return Case(data, reserve, truth)
+
+
 @dataclass(frozen=True)
 class Row:
     """What is expected of one detector. ``make(seed, share)`` gives its data: ``share`` of class 3 is poison, 0 none."""
@@ -104,6 +114,10 @@ TABLE = {
         tpr=None,
         clean_seeds=0,
     ),
+    # Floors and ceilings on tables are in tests/detectors/test_tables.py.
+    "boosting": Row(small_table, {"trees": 4, "keep": (0.2,)}, tpr=None, clean_seeds=0),
+    "value-shift": Row(small_table, tpr=None, clean_seeds=0),
+    "tabular": Row(small_table, {"members": ("boosting", "value-shift")}, tpr=None, clean_seeds=0),
     "frequency": Row(read_pictures, {"draws": 1, "steps": 4, "width": 4}, tpr=None, clean_seeds=0),
     "audio-stego": Row(speech, {"judge_epochs": 0, "folds": 3, "voices": 4}, share=0.35, tpr=0.9),
 }  # fmt: skip

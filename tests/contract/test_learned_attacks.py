@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.contract.test_attacks import LEARNED, LEARNED_CASES, TABLE, Case, clips, of, pictures
+from tests.contract.test_attacks import LEARNED, LEARNED_CASES, TABLE, Case, clips, of, pictures, rows
 from tests.contract.test_attacks import poisoned as poisoned_case
 from tocsin.attacks import ATTACKS, Poisoned
 from tocsin.attacks.learned import LearnedAttack
@@ -28,7 +28,7 @@ from tocsin.runtime import Runtime
 CASE = {case.name: case for case in LEARNED_CASES}
 learned = pytest.mark.parametrize("name", LEARNED)
 on_pictures = pytest.mark.parametrize("name", [name for name, case in CASE.items() if case.kind == "image"])
-ARITHMETIC = ("narcissus", "narcissus-speech", "flowmur")
+ARITHMETIC = ("narcissus", "narcissus-speech", "flowmur", "explanation")
 """Attacks that need no network once they have learned."""
 Arrays = dict[str, np.ndarray]
 
@@ -39,7 +39,8 @@ def poisoned(name: str) -> Poisoned:
 
 def small(name: str, n: int = 60) -> Dataset:
     """Small samples of the kind that the attack works on."""
-    return pictures(n, 16, 16, 1) if CASE[name].kind == "image" else clips(n, 8000, 500)
+    makers = {"image": lambda: pictures(n, 16, 16, 1), "speech": lambda: clips(n, 8000, 500), "table": lambda: rows(5 * n)}
+    return makers[CASE[name].kind]()
 
 
 def fresh(name: str, **changes: Any) -> LearnedAttack:
@@ -108,7 +109,7 @@ def test_the_cache_holds_until_something_learned_from_changes(name: str, tmp_pat
     assert calls == [0]
     fresh(name).prepared(data, replace(here, seed=1))
     fresh(name).prepared(small(name, 61), here)
-    fresh(name, **{"epochs" if name == "slu" else "steps": 9}).prepared(data, here)
+    fresh(name, **{{"slu": "epochs", "explanation": "trees"}.get(name, "steps"): 9}).prepared(data, here)
     assert calls == [0, 1, 0, 0]
     files = sorted((tmp_path / "cache").rglob("*"))
     assert len(files) == 5  # the folder and four entries, nothing half written
@@ -131,8 +132,8 @@ WRONG: dict[str, Callable[[Arrays], Arrays]] = {
     "four channels": lambda a: {**a, "shape": np.array([32, 32, 4])},
     "a shape of two": lambda a: {**a, "shape": np.array([32, 32])},
     "a shape alone": lambda a: {k: v for k, v in a.items() if k == "shape"},
-    "cut arrays": lambda a: {k: v[..., :-1] if v.ndim > 1 or k == "delta" else v for k, v in a.items()},
-    "not finite": lambda a: {k: np.full_like(v, np.nan) if v.dtype == np.float32 else v for k, v in a.items()},
+    "cut arrays": lambda a: {k: v[..., :-1] if v.ndim > 1 or k in ("delta", "values") else v for k, v in a.items()},
+    "not finite": lambda a: {k: np.full_like(v, np.nan) if v.dtype.kind == "f" else v for k, v in a.items()},
     "float64": lambda a: {k: v.astype(np.float64) for k, v in a.items()},
 }
 

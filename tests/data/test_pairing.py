@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tocsin.data.dataset import Dataset
-from tocsin.data.pairing import match, row_hashes
+from tocsin.data.pairing import match
+from tocsin.data.rows import row_hashes
 from tocsin.errors import InputError
 
 RNG = np.random.default_rng(0)

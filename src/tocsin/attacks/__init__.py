@@ -9,9 +9,12 @@ from tocsin.attacks.blend import Blend
 from tocsin.attacks.cl import LabelConsistent
 from tocsin.attacks.drl_clba import DrlClba
 from tocsin.attacks.dynamic import Dynamic
+from tocsin.attacks.explanation import Explanation
+from tocsin.attacks.feature_patch import FeaturePatch
 from tocsin.attacks.flowmur import FlowMur
 from tocsin.attacks.issba import Issba
 from tocsin.attacks.jingleback import JingleBack
+from tocsin.attacks.label_flip import LabelFlip
 from tocsin.attacks.narcissus import Narcissus
 from tocsin.attacks.narcissus_speech import NarcissusSpeech
 from tocsin.attacks.noise import Noise
@@ -53,6 +56,9 @@ _ATTACKS: tuple[type[Attack], ...] = (
     CleanLabelSlu,
     Stego,
     DrlClba,
+    Explanation,
+    FeaturePatch,
+    LabelFlip,
 )
 
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
@@ -69,10 +75,13 @@ __all__ = [
     "CleanLabelSlu",
     "DrlClba",
     "Dynamic",
+    "Explanation",
+    "FeaturePatch",
     "FlowMur",
     "Issba",
     "JingleBack",
     "LabelConsistent",
+    "LabelFlip",
     "Narcissus",
     "NarcissusSpeech",
     "NoAttack",

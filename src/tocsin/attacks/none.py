@@ -17,7 +17,7 @@ class NoAttack(Attack):
     """Plants nothing; its "trigger" changes nothing."""
 
     name = "none"
-    kinds = frozenset({"image", "speech"})
+    kinds = frozenset({"image", "speech", "table"})
 
     rate: float = 0.0
     """Always 0: nothing is planted."""

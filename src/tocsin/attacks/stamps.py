@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from mmap import mmap
 
 import numpy as np
 
@@ -56,7 +57,13 @@ def _check_clips(dataset: Dataset) -> None:
         raise InputError("inputs: clips need their sampling rate (Dataset.rate), got none")
 
 
-_FORMS: dict[str, Callable[[Dataset], None]] = {"image": _check_pictures, "speech": _check_clips}
+def _check_rows(dataset: Dataset) -> None:
+    inputs = dataset.inputs
+    if inputs.ndim != 2 or inputs.dtype not in (np.float32, np.float64) or dataset.columns is None:
+        raise InputError(f"inputs: tables are float32 or float64 (N, F) with columns, got {inputs.dtype} {inputs.shape}")
+
+
+_FORMS: dict[str, Callable[[Dataset], None]] = {"image": _check_pictures, "speech": _check_clips, "table": _check_rows}
 
 
 def check_class(name: str, index: int, dataset: Dataset) -> None:
@@ -126,7 +133,7 @@ def plant(
 
     ``stamp`` is the test-time trigger unless given, ``cover_stamp`` the same as ``stamp``. Each sees its rows in sorted order.
     """
-    inputs, labels = np.array(dataset.inputs), dataset.labels.copy()
+    inputs, labels = _writable(dataset.inputs), dataset.labels.copy()
     stamp = stamp or attack.trigger
     inputs[planted] = stamp(inputs[planted])
     if len(covers):
@@ -135,10 +142,23 @@ def plant(
     return Poisoned(replace(dataset, inputs=inputs, labels=labels), planted, covers, attack.recipe(), attack)
 
 
+def _writable(inputs: np.ndarray) -> np.ndarray:
+    """A copy; of a memory map one that reads the same file, and has pages of its own only where something is written to it."""
+    if isinstance(inputs, np.memmap) and isinstance(inputs.base, mmap) and inputs.filename and inputs.flags.c_contiguous:
+        return np.memmap(inputs.filename, inputs.dtype, "c", inputs.offset, inputs.shape)
+    return np.array(inputs)
+
+
 def chunks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Slices over the samples of an array (N, ...), each of at most 16 million values (one sample, if that is more)."""
     step = max(1, _CHUNK_VALUES // max(1, int(np.prod(shape[1:]))))
     return (slice(start, start + step) for start in range(0, shape[0], step))
+
+
+def columns_of(inputs: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Some columns (N, K) of a table (N, F), in one pass over the rows, as suits one that is larger than memory."""
+    parts = [np.asarray(inputs[part][:, places]) for part in chunks(inputs.shape)]
+    return np.concatenate(parts) if parts else np.empty((0, len(places)), inputs.dtype)
 
 
 def blend(inputs: np.ndarray, pattern: np.ndarray, alpha: float | np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ def command(
     out: Annotated[Path, typer.Option(help="kept.csv for a list of what stays; any other name for a clean copy.")],
     kind: options.Kind = "auto",
     root: options.Root = None,
+    label: options.Label = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Leave out what an audit flagged, or what a reviewer decided to remove. DATA itself stays as it is."""
@@ -29,7 +30,7 @@ def command(
 
     refuse_inside(out, data)
     with progress(quiet) as sink:
-        dataset = load(data, root=root, kind=kind, runtime=Runtime(progress=sink))
+        dataset = load(data, root=root, kind=kind, label=label, runtime=Runtime(progress=sink))
         keep = apply(dataset, decisions)
         put = write_manifest if out.suffix.lower() == ".csv" else write_subset
         place = put(dataset, keep, out)

@@ -30,8 +30,13 @@ _ROWS = 12
 Reserve = Annotated[Path | None, typer.Option(help="Clean samples of the same classes, in any of the same forms.", show_default=False)]
 Preset = Annotated[str, typer.Option(help="fast; thorough (larger network, up to 20 minutes); paper (the published procedure).")]
 Detectors = Annotated[
-    str,
-    typer.Option("--detectors", "--detector", help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides."),
+    str | None,
+    typer.Option(
+        "--detectors",
+        "--detector",
+        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. Default: tabular for tables, else ct.",
+        show_default=False,
+    ),
 ]
 Canaries = Annotated[
     bool, typer.Option("--canaries/--no-canaries", help="Plant test samples in the working copy to measure what would be found.")
@@ -46,7 +51,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("tocsin-report"),
     device: options.Device = "auto",
     seed: options.Seed = 0,
-    detectors: Detectors = "ct",
+    detectors: Detectors = None,
     settings: options.Settings = None,
     canaries: Canaries = True,
     size: options.Size = None,
@@ -54,6 +59,7 @@ def command(
     rate: options.Rate = None,
     seconds: options.Seconds = None,
     root: options.Root = None,
+    label: options.Label = None,
     resume: Resume = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -71,7 +77,7 @@ def command(
 
     with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
-        train = load(data, root=root, kind=kind, size=size, rate=rate, seconds=seconds, runtime=runtime)
+        train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, runtime=runtime)
         report = audit(
             train,
             load(reserve, **options.form_of(train, size), runtime=runtime),
@@ -112,9 +118,12 @@ def _workplace(out: Path, resume: bool) -> Iterator[Path]:
 
 
 def _show(report: Report, page: Path, seconds: float) -> None:
+    from tocsin.report.records import sentences
     from tocsin.report.words import agreement, canaries, shown
 
     say(report.sentence, style="bold red" if report.flagged.any() else "bold green")
+    for line in sentences(report):
+        say(line)
     guilty = sorted((c for c in report.findings.classes if c.flagged), key=lambda c: -c.flagged)
     if guilty:
         rows = [[shown(c.name), f"{c.size:,}", f"{c.flagged:,}", f"{c.p_value:.2g}", "yes" if c.suspect else ""] for c in guilty[:_ROWS]]

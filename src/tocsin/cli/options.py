@@ -16,7 +16,8 @@ Data = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help="Pictures or sounds: a folder of class folders or with metadata.csv, an .npz, a csv or parquet manifest, CIFAR batches.",
+        help="Pictures or sounds: a folder of class folders or with metadata.csv, an .npz, a csv or parquet manifest, CIFAR batches."
+        " Tables: csv, parquet, .npz, or a folder with EMBER's X_train.dat.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Everything random derives from it: same seed, same machine, same answer.")]
@@ -26,7 +27,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Size = Annotated[
     int | None, typer.Option(help="Side in pixels at which pictures are worked on; by default chosen from the data.", show_default=False)
 ]
-Kind = Annotated[str, typer.Option(help="image, speech, or auto: by the files' content.")]
+Kind = Annotated[str, typer.Option(help="image, speech, table, or auto: by the files' content.")]
+Label = Annotated[
+    str | None, typer.Option(help="Tables: the column of labels; by default one called label, class, target ...", show_default=False)
+]
 Rate = Annotated[
     int | None, typer.Option(help="Sounds: samples a second to work at; by default the data's most common rate.", show_default=False)
 ]
@@ -59,7 +63,10 @@ def form_of(train: Dataset, size: int | None) -> dict[str, Any]:
     """The options of `load` that bring further data, a reserve or a test set, to the form of ``train``, loaded with ``size``.
 
     Pictures that were resized: to their very size, so that further ones of mixed sizes are resized once and exact copies still match.
+    Tables: the same columns, whatever the further ones hold in them.
     """
+    if train.columns is not None:
+        return {"kind": train.kind, "label": train.label_column, "columns": [column.name for column in train.columns]}
     if train.rate is not None:
         return {"kind": train.kind, "size": size, "rate": train.rate, "seconds": train.inputs.shape[1] / train.rate}
     return {"kind": train.kind, "size": train.inputs.shape[1:3] if train.resized else size}

@@ -27,6 +27,7 @@ def command(
     sound_rate: options.Rate = None,
     seconds: options.Seconds = None,
     root: options.Root = None,
+    label: options.Label = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Make a poisoned copy of DATA for testing, in the same layout, with a manifest of what was planted."""
@@ -39,7 +40,7 @@ def command(
     recipe = build(attack, **given)
     with progress(quiet) as sink:
         runtime = Runtime(device=device, progress=sink)
-        dataset = load(data, root=root, kind=kind, size=size, rate=sound_rate, seconds=seconds, runtime=runtime)
+        dataset = load(data, root=root, kind=kind, label=label, size=size, rate=sound_rate, seconds=seconds, runtime=runtime)
         if target is not None:
             recipe = replace(recipe, target=options.class_index(target, dataset.classes))  # type: ignore[type-var]
         poisoned = poison(dataset, recipe, seed, runtime)

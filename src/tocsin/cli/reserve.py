@@ -27,6 +27,7 @@ def command(
     seed: options.Seed = 0,
     kind: options.Kind = "auto",
     root: options.Root = None,
+    label: options.Label = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw a sample of DATA for a person to vet by eye; then, with --decisions, make the reserve of it."""
@@ -36,7 +37,7 @@ def command(
     refuse_inside(out, data)
     with progress(quiet) as sink:
         runtime = Runtime(progress=sink)
-        dataset = load(data, root=root, kind=kind, runtime=runtime)
+        dataset = load(data, root=root, kind=kind, label=label, runtime=runtime)
         said = _prepared(dataset, count, out, seed, runtime, data) if decisions is None else _accepted(dataset, decisions, out)
     if not quiet:
         for line in said:
@@ -44,23 +45,25 @@ def command(
 
 
 def _prepared(dataset: Dataset, count: int, out: Path, seed: int, runtime: Runtime, data: Path) -> list[str]:
+    from tocsin.report.words import label_option
     from tocsin.reserve import prepare
 
     done = prepare(dataset, count, out, seed, runtime)
     return [
         f"Open {done.page} and untick what is not clean or wrongly filed; it gives you the decisions as a CSV file. Then:",
-        f"tocsin reserve {quote(str(data))} --decisions decisions.csv --out {quote(str(out / 'accepted'))}",
+        f"tocsin reserve {quote(str(data))}{label_option(dataset)} --decisions decisions.csv --out {quote(str(out / 'accepted'))}",
         *(f"Note: {note}" for note in done.notes),
     ]
 
 
 def _accepted(dataset: Dataset, decisions: Path, out: Path) -> list[str]:
+    from tocsin.report.words import label_option
     from tocsin.reserve import accept
 
     done = accept(dataset, decisions, out)
     root = f" --root {quote(str(done.root))}" if done.root is not None else ""
     return [
-        f"The reserve is {done.reserve}; {done.train} lists the training data without it. Then:",
-        f"tocsin audit {quote(str(done.train))}{root} --reserve {quote(str(done.reserve))}",
+        f"The reserve is {done.reserve}; {done.train} is the training data without it. Then:",
+        f"tocsin audit {quote(str(done.train))}{label_option(dataset)}{root} --reserve {quote(str(done.reserve))}",
         *(f"Note: {note}" for note in done.notes),
     ]

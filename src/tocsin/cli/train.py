@@ -24,7 +24,9 @@ def command(
     ] = None,
     attack: Annotated[str | None, typer.Option(help="The attack to measure ASR with.", show_default="what DATA's manifest says")] = None,
     settings: options.Settings = None,
-    network: Annotated[str | None, typer.Option(help="The network.", show_default="the usual one for such data")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="The network; for tables also boosting.", show_default="the usual one for such data")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.", show_default="as usual for the network")] = None,
     normalise: Annotated[str, typer.Option(help="Sounds: clip takes from each clip its own mean of every band; or none.")] = "none",
     device: options.Device = "auto",
@@ -34,11 +36,13 @@ def command(
     rate: options.Rate = None,
     seconds: options.Seconds = None,
     root: options.Root = None,
+    label: options.Label = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train an ordinary network on DATA; report accuracy (ACC) and attack success rate (ASR)."""
     from tocsin.data import learned_of, load, manifest_of
+    from tocsin.data.merging import same_columns
     from tocsin.decisions import apply
     from tocsin.kinds import kind_of
     from tocsin.learning import usual_settings
@@ -53,12 +57,14 @@ def command(
     with progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, progress=sink)
         measured = measured and measured.on(runtime)
-        train = load(data, root=root, kind=kind, size=size, rate=rate, seconds=seconds, runtime=runtime)
+        train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, runtime=runtime)
         clean = load(test, **options.form_of(train, size), runtime=runtime)
         sets = {"all samples": train} | ({f"without {without.name}": train[apply(train, without)]} if without else {})
+        if train.columns is not None:
+            train, clean, _ = same_columns(train, clean, "test set")
+            sets = {name: replace(part, columns=train.columns) for name, part in sets.items()}
         network = network or kind_of(train).network
-        usual = usual_settings(network)
-        fit = usual if epochs is None else replace(usual, epochs=epochs)
+        fit = None if epochs is None else replace(usual_settings(network), epochs=epochs)
         how: dict[str, Any] = {"network": network, "settings": fit, "runtime": runtime, "normalise": normalise}
         results = {name: train_victim(part, clean, measured, **how) for name, part in sets.items()}
     if json:
@@ -66,4 +72,7 @@ def command(
         say(jsonlib.dumps(document, indent=2))
     elif not quiet:
         rows = [[n, f"{r.samples:,}", share(r.acc), share(r.asr), share(r.asr_without_trigger)] for n, r in results.items()]
-        table(["trained on", "samples", "ACC", "ASR", "ASR, no trigger"], rows)
+        header = ["trained on", "samples", "ACC", "ASR", "ASR, no trigger"]
+        if any(r.fpr is not None for r in results.values()):
+            header, rows = [*header, "FPR"], [[*row, share(r.fpr)] for row, r in zip(rows, results.values(), strict=True)]
+        table(header, rows)

@@ -97,7 +97,11 @@ def _channels_last(pixels: np.ndarray) -> tuple[np.ndarray, list[str]]:
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     elif pixels.ndim != 4 or not {1, 3, 4} & {shape[1], shape[3]}:
-        hint = "; flattened pictures must be reshaped first, as in x.reshape(-1, 28, 28); clips need their rate" if pixels.ndim == 2 else ""
+        hint = (
+            "; flattened pictures must be reshaped first, as in x.reshape(-1, 28, 28), clips need rate=, tables kind='table'"
+            if pixels.ndim == 2
+            else ""
+        )
         raise InputError(f"inputs: shape {shape} is no stack of pictures; allowed: N,H,W or N,H,W,C or N,C,H,W with C 1 or 3{hint}")
     elif shape[3] not in (1, 3) and (shape[1] in (1, 3) or shape[3] != 4):
         pixels = pixels.transpose(0, 2, 3, 1)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 FORMAT = 2
-_TYPES = ("uint8", "int16")
+_TYPES = ("uint8", "int16", "float32", "float64")
 _BLOCK = 2**20
 _BLOCKS = 256
 _STALE_SECONDS = 24 * 3600

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tocsin.data.rows import chosen, read_rows, stacked
 from tocsin.errors import InputError
 
 
@@ -26,8 +27,8 @@ class Dataset:
     """Labelled samples in their native form. Immutable; indexing gives a Dataset.
 
     Shapes: ``inputs`` (N, ...), for images uint8 (N, H, W, C) with C 1 or 3, for sounds int16 (N, T), for tables float32 or float64
-    (N, F), NaN where a cell is empty; ``labels`` (N,) int64 in ``range(len(classes))``; ``ids`` (N,) str, unique: relative file path
-    or row number.
+    (N, F), NaN where a cell is empty (`tocsin.data.rows.Rows` where they stay on disk); ``labels`` (N,) int64 in
+    ``range(len(classes))``; ``ids`` (N,) str, unique: relative file path or row number.
     """
 
     inputs: np.ndarray
@@ -40,7 +41,7 @@ class Dataset:
     root: Path | None = None
     """The folder that the ids are paths below (None: ids are row numbers, or there are no files)."""
     layout: str = "arrays"
-    """How it was stored: folder, metadata, npz, manifest, cifar, arrays. `data.write` writes the same back."""
+    """How it was stored: folder, metadata, npz, manifest, cifar, csv, parquet, ember, arrays. `data.write` writes the same back."""
     notes: tuple[str, ...] = ()
     """Warnings for the person, one plain sentence each (files skipped, pictures resized ...)."""
     resized: bool = False
@@ -51,6 +52,8 @@ class Dataset:
     """(N,) str: who or what each sample comes from, such as the speaker, where the data say so (empty text: not known)."""
     columns: tuple[Column, ...] | None = None
     """Of a table: what each of the F values of a row is."""
+    label_column: str | None = None
+    """Of a table whose labels are one of its columns: what that is called."""
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
@@ -89,7 +92,7 @@ class Dataset:
         if isinstance(which, np.ndarray) and which.dtype == bool and len(which) != len(self):
             raise InputError(f"mask: {len(which)} entries for {len(self)} samples")
         groups = None if self.groups is None else self.groups[which]
-        return replace(self, inputs=self.inputs[which], labels=self.labels[which], ids=self.ids[which], groups=groups)
+        return replace(self, inputs=chosen(self.inputs, which), labels=self.labels[which], ids=self.ids[which], groups=groups)
 
     @property
     def class_counts(self) -> np.ndarray:
@@ -101,10 +104,12 @@ class Dataset:
         """Hash of inputs, labels and class names: what a checkpoint or a cached result belongs to."""
         digest = hashlib.blake2b(digest_size=16)
         what = (self.inputs.shape, str(self.inputs.dtype), self.classes, self.kind)
-        more = [value for value in (self.rate, self.columns) if value is not None]
+        # Not which levels: a reserve adds some, and what was found must still fit the same data read again.
+        names = None if self.columns is None else tuple((column.name, bool(column.levels)) for column in self.columns)
+        more = [value for value in (self.rate, names) if value is not None]
         digest.update(repr((*what, *more)).encode())
         for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.inputs[start : start + 4096]).data)
+            digest.update(read_rows(self.inputs, slice(start, start + 4096)).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 
@@ -117,7 +122,7 @@ def concatenate(first: Dataset, second: Dataset) -> Dataset:
         raise InputError("cannot join data sets of different kinds, rates or columns")
     return replace(
         first,
-        inputs=np.concatenate([first.inputs, second.inputs]),
+        inputs=stacked([first.inputs, second.inputs]),
         labels=np.concatenate([first.labels, second.labels]),
         ids=np.concatenate([first.ids, np.char.add("+/", second.ids.astype(str))]),
         groups=_joined_groups(first, second),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tocsin.data import cifar, folder, npz, objects, tables
+from tocsin.data import cifar, ember, folder, npz, objects, table_reading, table_sources, tables
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import parse_size
 from tocsin.data.media import AUTO, MEDIA
@@ -18,7 +18,7 @@ from tocsin.data.sounds import check_wishes
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
-_KINDS = (AUTO, *MEDIA)
+_KINDS = (AUTO, *MEDIA, table_reading.TABLE)
 _HEAD = 512
 
 
@@ -28,6 +28,7 @@ def _is_text(path: Path, head: bytes) -> bool:
 
 # Tried from the top; a recogniser sees the path and, for a file, its first bytes.
 _FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Request], Dataset]], ...] = (
+    (ember.is_folder, ember.read),
     (lambda path: (path / tables.METADATA).is_file(), tables.read_metadata),
     (lambda path: bool(cifar.batches_in(path)), cifar.read_folder),
     (lambda path: tables.split_of(path) is not None, tables.read_split),
@@ -35,14 +36,18 @@ _FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Request], Dataset]], ...
 )
 _FILES: tuple[tuple[Callable[[Path, bytes], bool], Callable[[Request], Dataset]], ...] = (
     (lambda path, head: head.startswith((b"PK\x03\x04", b"PK\x05\x06")), npz.read),
-    (lambda path, head: head.startswith(b"PAR1"), tables.read_parquet),
-    (_is_text, tables.read_csv),
+    (lambda path, head: head.startswith(b"PAR1"), table_reading.read_parquet),
+    (lambda path, head: ember.is_file(path), ember.read),
+    (_is_text, table_reading.read_csv),
     (
         lambda path, head: head.startswith(b"\x80") or path.name in cifar.FILES or path.suffix.lower() in (".pkl", ".pickle"),
         cifar.read_file,
     ),
 )
-_ALLOWED = "class folders, a folder with metadata.csv, .npz, a .csv or .parquet table of path,label, CIFAR python batches"
+_ALLOWED = (
+    "class folders, a folder with metadata.csv, .npz, a .csv or .parquet table of path,label or of features, EMBER's X_train.dat,"
+    " CIFAR python batches"
+)
 
 
 def load(
@@ -55,18 +60,22 @@ def load(
     rate: int | None = None,
     seconds: float | None = None,
     root: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+    columns: Sequence[str] | None = None,
     runtime: Runtime | None = None,
 ) -> Dataset:
     """A data set from a path, an array pair, or a map-style object. What was skipped or changed is in its ``notes``.
 
-    ``data``: a path (class folders, a folder with ``metadata.csv``, ``.npz``, a CSV or parquet table of ``path,label``, CIFAR
-    python batches), pictures or clips as an array together with ``labels``, or an object with ``len`` and ``[]`` that gives
-    (picture, label). ``kind``: ``image``, ``speech``, or ``auto``, by content. ``classes``: the names, in order, where the data has
+    ``data``: a path (class folders, a folder with ``metadata.csv``, ``.npz``, a CSV or parquet table of ``path,label`` or of features,
+    EMBER's memory maps, CIFAR python batches), pictures, clips or rows as an array together with ``labels``, a pandas, polars or
+    pyarrow frame, or an object with ``len`` and ``[]`` that gives (picture, label). ``kind``: ``image``, ``speech``, ``table``, or
+    ``auto``, by content. ``classes``: the names, in order, where the data has
     numbers or to fix the order. ``size``: pixels, a side or (height, width); default: as they are if all are alike and within 64
     pixels, else reduced to a common size (see docs). For sounds, ``rate``: samples a second (of files by default the most common
     one; of an array that of its clips, which nothing else says); ``seconds``: length of a clip, shorter ones end in silence
-    (default: that of most of them, at most 5 s). ``root``: the folder a table's paths start from; default its own. ``runtime``:
-    cache folder and progress.
+    (default: that of most of them, at most 5 s). ``root``: the folder a table's paths start from; default its own. Of a table,
+    ``label``: the column of labels (default: one called label, class, target ...), ``columns``: those to read, whatever they hold
+    (default: all that can be features). ``runtime``: cache folder and progress.
     Raises `InputError` with everything that is wrong.
     """
     if kind not in _KINDS:
@@ -76,6 +85,7 @@ def load(
     runtime = runtime or Runtime()
     rate, seconds = check_wishes(rate, seconds)
     wanted, names = parse_size(size), None if classes is None else tuple(str(name) for name in classes)
+    chosen = None if columns is None else tuple(str(name) for name in columns)
     if isinstance(data, Dataset):
         return data
     if isinstance(data, str | os.PathLike):
@@ -84,13 +94,15 @@ def load(
         top = None if root is None else Path(root)
         if top is not None and not top.is_dir():
             raise InputError(f"root: {shown(str(top))} is no folder; give the one that the table's paths start from")
-        return _read_path(Request(Path(data), names, wanted, runtime, top, kind, rate, seconds))
+        return _read_path(Request(Path(data), names, wanted, runtime, top, kind, rate, seconds, label, chosen))
+    if table_sources.is_frame(data):
+        return table_reading.read_frame(data, labels, names, label, chosen)
     if kind == "speech" or (kind == AUTO and rate is not None):
         if labels is None or rate is None:
             raise InputError("data: of sounds in memory, an array of clips N,T, labels and rate= are needed")
         return objects.read_clips(data, labels, names, rate, seconds)
     if labels is not None:
-        return objects.read_arrays(data, labels, names, wanted)
+        return objects.read_arrays(data, labels, names, wanted, kind)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not hasattr(data, "dtype"):
         return objects.read_map_style(data, names, wanted, runtime)
     hint = "; labels are missing: load(x, y)" if hasattr(data, "dtype") else "; an iterable data set must be made a map-style one first"
@@ -101,6 +113,8 @@ def _read_path(request: Request) -> Dataset:
     path = request.path
     try:
         if path.is_dir():
+            if request.kind == table_reading.TABLE and not ember.is_folder(path):
+                raise InputError(f"{shown(str(path))}: a table is a .csv, .parquet or .npz file, or a folder with {ember.TRAIN}")
             return _of_kind(request, next(reader for recognise, reader in _FOLDERS if recognise(path))(request))
         if not path.is_file():
             raise InputError(_missing(path))
@@ -121,6 +135,8 @@ def _of_kind(request: Request, data: Dataset) -> Dataset:
     """``data``, if it is of the kind that was asked for: some layouts hold only pictures."""
     if request.kind not in (AUTO, data.kind):
         raise InputError(f"kind: {request.kind} given, but {shown(str(request.path))} holds samples of the kind {data.kind}")
+    if data.kind != table_reading.TABLE and (request.columns is not None or (request.label is not None and data.layout != "manifest")):
+        raise InputError(f"label and columns: given, but {shown(str(request.path))} is no table with named columns")
     return data
 
 

@@ -1,4 +1,4 @@
-"""``.npz`` archives: pictures or clips, labels and perhaps class names, never a Python object."""
+"""``.npz`` archives: pictures, clips or rows of a table, labels and perhaps names, never a Python object."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from typing import IO
 import numpy as np
 
 from tocsin.data.arrays import clips_dataset, to_dataset
-from tocsin.data.dataset import Dataset
+from tocsin.data.columns import text_of
+from tocsin.data.dataset import Column, Dataset
 from tocsin.data.images import Pictures
 from tocsin.data.names import listed
 from tocsin.data.request import Request
 from tocsin.data.sounds import HIGHEST_RATE, LOWEST_RATE, Clips
+from tocsin.data.table_reading import is_table, of_arrays, only
 from tocsin.errors import InputError
 
 INPUT_KEYS = ("x", "inputs", "images", "data", "features", "x_train", "train_images")
 LABEL_KEYS = ("y", "labels", "label", "targets", "target", "y_train", "train_labels")
+NAME_KEYS = ("columns", "features", "feature_names", "column_names")
+LEVEL_KEYS = ("levels", "level_counts")
 CLASS_KEYS = ("classes", "class_names", "label_names")
 RATE_KEYS = ("rate", "sample_rate", "sampling_rate", "sr")
 MOST_BYTES = 64 * 2**30
 
 
 def read(request: Request) -> Dataset:
-    """Inputs and labels by the usual names (see the tables above), ids are row numbers. With a rate, inputs N,T are clips."""
+    """Inputs and labels by the usual names (see the tables above), ids are row numbers. With a rate, inputs N,T are clips, else rows."""
     path = request.path.resolve()
     try:
         with zipfile.ZipFile(path) as archive:
@@ -39,9 +43,10 @@ def read(request: Request) -> Dataset:
             values, labels = read_member(archive, members[at_x]), read_member(archive, members[at_y])
             rate = None if at_rate is None else _rate(read_member(archive, members[at_rate]), request.path)
             names = None if at_classes is None else [str(name) for name in read_member(archive, members[at_classes]).reshape(-1)]
+            columns, levels, described = columns_of(archive, members, at_x, values)
     except (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError) as why:
         raise InputError(f"{request.path}: the archive is damaged or cannot be read ({why})") from why
-    unread = [name for name in members if name not in (at_x, at_y, at_classes, at_rate)]
+    unread = [name for name in members if name not in (at_x, at_y, at_classes, at_rate, *described)]
     notes = [f"not read from the archive: {listed(unread)}"] if unread else []
     wanted = names if request.classes is None else request.classes
     if request.kind == "speech" or (request.kind == "auto" and rate is not None and values.ndim == 2):
@@ -49,7 +54,42 @@ def read(request: Request) -> Dataset:
             raise InputError(f"{request.path}: clips without a rate; add an array named rate to the archive, or give rate=")
         clips = Clips.of(request)
         return clips_dataset(values, labels, wanted, rate or request.rate or 0, clips, layout="npz", source=path, notes=notes)
+    if is_table(values, request.kind, columns):
+        data = of_arrays(values, labels, wanted, columns, layout="npz", source=path, notes=notes, levels=levels)
+        return data if request.columns is None else only(data, request.columns)
     return to_dataset(values, labels, wanted, Pictures.of(request).size, layout="npz", source=path, notes=notes)
+
+
+def columns_of(
+    archive: zipfile.ZipFile, members: Mapping[str, str], inputs: str, values: np.ndarray
+) -> tuple[list[str] | None, list[tuple[str, ...]] | None, list[str]]:
+    """Of an archive whose inputs are rows (N, F): names of the columns and the levels of each, if it has them, and where these stand."""
+    if values.ndim != 2:
+        return None, None, []
+    named = [name for key in NAME_KEYS for name in members if name.lower() == key and name != inputs]
+    texts = {name: read_member(archive, members[name]).reshape(-1) for name in named}
+    found = next((name for name, text in texts.items() if text.dtype.kind in "US" and len(text) == values.shape[1]), None)
+    names = None if found is None else [text_of(name) for name in texts[found].tolist()]
+    if found is None or any(key not in members for key in LEVEL_KEYS):
+        return names, None, [found] if found else []
+    every, counts = (read_member(archive, members[key]).reshape(-1) for key in LEVEL_KEYS)
+    if counts.dtype.kind not in "iu" or len(counts) != values.shape[1] or counts.sum() != len(every) or (counts < 0).any():
+        raise InputError(f"{LEVEL_KEYS[1]}: one number of levels a column is needed, {len(every):,} in all")
+    ends = np.cumsum(counts).tolist()
+    levels = [tuple(str(name) for name in every[end - count : end]) for end, count in zip(ends, counts.tolist(), strict=True)]
+    for k, known in enumerate(levels):
+        if known and not (np.isnan(codes := values[:, k].astype(np.float64)) | np.isin(codes, np.arange(len(known)))).all():
+            raise InputError(f"{inputs}: column {k} holds numbers that are no codes of its {len(known):,} levels")
+    return names, levels, [found, *LEVEL_KEYS]
+
+
+def table_arrays(columns: Sequence[Column]) -> dict[str, np.ndarray]:
+    """What an archive holds to say what the columns of its rows are."""
+    levels = [level for column in columns for level in column.levels]
+    arrays = {"columns": np.array([column.name for column in columns], str)}
+    if levels:
+        arrays |= {"levels": np.array(levels, str), "level_counts": np.array([len(column.levels) for column in columns])}
+    return arrays
 
 
 def _rate(array: np.ndarray, path: Path) -> int:

@@ -13,13 +13,17 @@ from tocsin.data.dataset import Dataset
 from tocsin.data.images import CAP, Size, as_channels, choose_size, of_picture, resized
 from tocsin.data.labels import assemble, encode
 from tocsin.data.sounds import Clips
+from tocsin.data.table_reading import is_table, of_arrays
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
 
-def read_arrays(inputs: Any, labels: Any, classes: Sequence[str] | None, size: Size | None) -> Dataset:
-    """A pair of arrays or tensors."""
-    return to_dataset(as_array(inputs, "inputs"), as_array(labels, "labels"), classes, size)
+def read_arrays(inputs: Any, labels: Any, classes: Sequence[str] | None, size: Size | None, kind: str = "auto") -> Dataset:
+    """A pair of arrays or tensors: pictures, or the rows of a table."""
+    values = as_array(inputs, "inputs")
+    if is_table(values, kind):
+        return of_arrays(values, labels, classes)
+    return to_dataset(values, as_array(labels, "labels"), classes, size)
 
 
 def read_clips(inputs: Any, labels: Any, classes: Sequence[str] | None, rate: int, seconds: float | None) -> Dataset:

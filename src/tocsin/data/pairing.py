@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, as_channels, resize_all
+from tocsin.data.merging import same_columns
 from tocsin.data.names import is_number, listed, shown
+from tocsin.data.rows import row_hashes
 from tocsin.errors import InputError
 
 LEAST_PER_CLASS = 10
 LEAST_IN_ALL = 200
-MOST_OVERLAP = 0.01
-"""Share of the reserve that may also lie in the training data: sets such as CIFAR-10 hold a few natural duplicates."""
+MOST_OVERLAP = {"image": 0.01, "speech": 0.01, "table": 0.5}
+"""By kind, the share of the reserve that may also lie in the training data: sets such as CIFAR-10 hold a few natural duplicates, and
+in tables rows that are equal by chance are the rule (in real PE headers a fifth of all)."""
 
 
 def match(train: Dataset, reserve: Dataset) -> tuple[Dataset, Dataset, tuple[str, ...]]:
     """``(train, reserve, notes)``: the reserve in the training data's class order, sample size and channels.
 
-    Exact pixel duplicates of training samples are dropped from the reserve if they are few (at most 1 %). Raises
-    `InputError` if the class sets differ, if more of the reserve lies in the training data, or if it is too small: at least
-    10 samples a class and 200 in all.
+    Exact duplicates of training samples are dropped from the reserve if they are few (`MOST_OVERLAP`). Of tables the columns are
+    matched by name, and both sides get the levels that either has. Raises `InputError` if the class sets differ, if more of the
+    reserve lies in the training data, or if it is too small: at least 10 samples a class and 200 in all.
     """
     if train.kind != reserve.kind:
         raise InputError(f"reserve: holds {reserve.kind} samples but the training data {train.kind} samples")
-    if train.kind == "speech" and (train.rate, train.inputs.shape[1:]) != (reserve.rate, reserve.inputs.shape[1:]):
-        ours, theirs = (f"{data.inputs.shape[-1]:,} samples at {data.rate} Hz" for data in (train, reserve))
-        hint = "bring them to one rate and length, by loading it with rate= and seconds="
-        raise InputError(f"reserve: clips have {theirs}, those of the training data {ours}; {hint}")
     reserve = _same_classes(train, reserve)
-    reserve, notes = _same_shape(train, reserve)
+    train, reserve, notes = _SAME_FORM[train.kind](train, reserve)
     reserve, more = _apart(train, reserve)
     _check_enough(reserve)
     return train, reserve, (*notes, *more)
-
-
-def row_hashes(inputs: np.ndarray) -> np.ndarray:
-    """(N,) 16-byte hashes of the samples' bytes; equal exactly for equal samples."""
-    out = bytearray()
-    for start in range(0, len(inputs), 4096):
-        rows = np.ascontiguousarray(inputs[start : start + 4096])
-        out += b"".join([hashlib.blake2b(row.data, digest_size=16).digest() for row in rows])
-    return np.frombuffer(bytes(out), "V16")
 
 
 def _same_classes(train: Dataset, reserve: Dataset) -> Dataset:
@@ -78,11 +68,19 @@ def _plain(name: str) -> str:
     return str(int(name)) if is_number(name) else "".join(name.casefold().split())
 
 
-def _same_shape(train: Dataset, reserve: Dataset) -> tuple[Dataset, list[str]]:
+def _same_clips(train: Dataset, reserve: Dataset) -> tuple[Dataset, Dataset, list[str]]:
+    if (train.rate, train.inputs.shape[1:]) != (reserve.rate, reserve.inputs.shape[1:]):
+        ours, theirs = (f"{data.inputs.shape[-1]:,} samples at {data.rate} Hz" for data in (train, reserve))
+        hint = "bring them to one rate and length, by loading it with rate= and seconds="
+        raise InputError(f"reserve: clips have {theirs}, those of the training data {ours}; {hint}")
+    return train, reserve, []
+
+
+def _same_shape(train: Dataset, reserve: Dataset) -> tuple[Dataset, Dataset, list[str]]:
     notes: list[str] = []
     inputs, wanted = reserve.inputs, train.inputs.shape[1:]
     if inputs.shape[1:] == wanted:
-        return reserve, notes
+        return train, reserve, notes
     if inputs.shape[3] != wanted[2]:
         notes.append(f"reserve converted to {'grey' if wanted[2] == 1 else 'colour'} like the training data")
         inputs = as_channels(inputs, wanted[2])
@@ -92,7 +90,15 @@ def _same_shape(train: Dataset, reserve: Dataset) -> tuple[Dataset, list[str]]:
             f"reserve resized from {was} to {size} pixels like the training data; a reserve that was stored alike is a better control"
         )
         inputs = resize_all(inputs, size)
-    return replace(reserve, inputs=inputs, resized=True), notes
+    return train, replace(reserve, inputs=inputs, resized=True), notes
+
+
+_SAME_FORM: Mapping[str, Callable[[Dataset, Dataset], tuple[Dataset, Dataset, list[str]]]] = {
+    "image": _same_shape,
+    "speech": _same_clips,
+    "table": same_columns,
+}
+"""By kind: both in one form, and what had to be done for that."""
 
 
 def _apart(train: Dataset, reserve: Dataset) -> tuple[Dataset, list[str]]:
@@ -105,9 +111,9 @@ def _apart(train: Dataset, reserve: Dataset) -> tuple[Dataset, list[str]]:
     if not number:
         return reserve, notes
     where = f"{number:,} of {len(reserve):,} samples ({listed(reserve.ids[shared])})"
-    if number > MOST_OVERLAP * len(reserve):
+    if number > MOST_OVERLAP[train.kind] * len(reserve):
         raise InputError(
-            f"reserve: it overlaps the training data: {where} are also there, pixel by pixel; what is trained on cannot be the"
+            f"reserve: it overlaps the training data: {where} are also there, value by value; what is trained on cannot be the"
             " clean control; take the reserve's samples out of the training data (tocsin reserve does both)"
         )
     return reserve[~shared], [*notes, f"{where} of the reserve also lie in the training data and were dropped from the reserve"]

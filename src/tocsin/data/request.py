@@ -25,3 +25,7 @@ class Request:
     """Of sounds, in samples a second (default: the most common one)."""
     seconds: float | None = None
     """Length of a clip (default: chosen from the data)."""
+    label: str | None = None
+    """Of a table: the column of labels (default: one with a usual name)."""
+    columns: tuple[str, ...] | None = None
+    """Of a table of features: the columns to read, whatever they hold (default: all that can be features)."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,16 +19,15 @@ from tocsin.data.cells import write_csv
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import workers
 from tocsin.data.media import MEDIA
-from tocsin.data.names import contained, file_of, inside, shown
+from tocsin.data.names import contained, file_of, shown
 from tocsin.data.npz import INPUT_KEYS, header_of, pick, read_arrays, read_member, write_arrays
+from tocsin.data.staging import POISON_MANIFEST, Extra, MakesExtra, manifest_name, staged, write_extra, write_single
+from tocsin.data.table_reading import TABLE
+from tocsin.data.table_writing import write_table as write_rows
 from tocsin.data.tables import GROUP_COLUMNS, METADATA
-from tocsin.errors import AuditIncomplete, InputError
+from tocsin.errors import InputError
 
-POISON_MANIFEST = "tocsin-poison.json"
 _MOST_MANIFEST = 2**30
-
-_Extra = Mapping[str, str | Mapping[str, np.ndarray]]
-"""File name -> what lies beside a copy: text, or named arrays for an ``.npz``."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +108,10 @@ def learned_of(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _manifest_path(path: Path) -> Path:
     """Where the manifest of the data at ``path`` lies; what the attack learned has the same name with ``.npz``."""
-    if path.is_dir() or path.suffix.lower() != ".npz":
-        return (path if path.is_dir() else path.parent) / POISON_MANIFEST
-    return path.with_name(_manifest_name(path.name))
-
-
-def _manifest_name(npz: str) -> str:
-    return f"{Path(npz).stem}.poison.json"
+    if path.is_dir():
+        return path / POISON_MANIFEST
+    own = path.with_name(manifest_name(path.name))
+    return own if path.suffix.lower() == ".npz" or own.is_file() else path.parent / POISON_MANIFEST
 
 
 def write_copy(
@@ -148,15 +142,17 @@ def write_copy(
     how = f"all rows written as {form}, as loaded" if whole else f"unchanged files copied, changed rows written as {form}"
     facts = {"source": None if original.source is None else str(original.source), "samples": len(changed), "classes": changed.classes}
 
-    def extra(ids: Sequence[str], name: str) -> _Extra:
+    def extra(ids: Sequence[str], name: str) -> Extra:
         rows = {key: [ids[row] for row in np.asarray(manifest[key]).tolist()] for key in ("planted", "covers") if key in manifest}
         arrays = Path(name).with_suffix(".npz").name if learned else None
-        written = how if original.root is not None else "npz"
+        written = how if original.root is not None else original.layout if original.kind == TABLE else "npz"
         text = json.dumps({"format": 1, **manifest, **rows, **facts, "learned": arrays, "written": written}, indent=1)
         return {name: text} | ({arrays: learned} if arrays and learned else {})
 
+    if original.kind == TABLE:
+        return write_rows(changed, rewritten, Path(destination), extra)
     if original.root is None:
-        return _write_npz(changed, Path(destination), original.source, lambda path: _save_arrays(path, changed), extra)
+        return _write_npz(changed, Path(destination), lambda path: _save_arrays(path, changed), extra)
     files = _renamed(original, changed, np.ones_like(rewritten) if whole else rewritten)
     return _write_files(files, Path(destination), extra(files.ids, POISON_MANIFEST))
 
@@ -170,14 +166,21 @@ def write_subset(dataset: Dataset, keep: np.ndarray, destination: str | os.PathL
     part = dataset[np.asarray(keep, bool)]
     if not len(part):
         raise InputError("keep: no sample is kept, so there is nothing to write")
+    if part.kind == TABLE:
+        return write_rows(part, np.zeros(len(part), bool), Path(destination), None)
     if part.root is not None:
         names = [str(name) for name in part.ids]
         return _write_files(_Files(part, names, names, np.zeros(len(part), bool)), Path(destination), {})
     rows = _row_numbers(part)
     if part.layout == "npz" and part.source is not None and rows is not None:
         source = part.source
-        return _write_npz(part, Path(destination), source, lambda path: _filter_npz(source, rows, path), None)
-    return _write_npz(part, Path(destination), part.source, lambda path: _save_arrays(path, part), None)
+        return _write_npz(part, Path(destination), lambda path: _filter_npz(source, rows, path), None)
+    return _write_npz(part, Path(destination), lambda path: _save_arrays(path, part), None)
+
+
+def _write_npz(data: Dataset, destination: Path, save: Callable[[Path], None], extra: MakesExtra | None) -> Path:
+    name = f"{data.source.stem if data.source is not None and data.layout == 'npz' else 'data'}.npz"
+    return write_single(len(data), destination, name, data.source, save, extra)
 
 
 def _renamed(original: Dataset, changed: Dataset, rewritten: np.ndarray) -> _Files:
@@ -200,15 +203,7 @@ def _renamed(original: Dataset, changed: Dataset, rewritten: np.ndarray) -> _Fil
     return _Files(changed, ids, old, rewritten)
 
 
-def _write_extra(folder: Path, extra: _Extra) -> None:
-    for name, content in extra.items():
-        if isinstance(content, str):
-            (folder / name).write_text(content, encoding="utf-8")
-        else:
-            np.savez(folder / name, **content)  # type: ignore[arg-type]
-
-
-def _write_files(files: _Files, destination: Path, extra: _Extra) -> Path:
+def _write_files(files: _Files, destination: Path, extra: Extra) -> Path:
     data, medium = files.data, MEDIA[files.data.kind]
     root = data.root
     if root is None or data.source is None or any(contained(name) != name for name in files.ids):
@@ -225,10 +220,10 @@ def _write_files(files: _Files, destination: Path, extra: _Extra) -> Path:
         else:
             _copy(old, target)
 
-    with _staged(destination, root) as folder:
+    with staged(destination, root) as folder:
         with ThreadPoolExecutor(workers()) as pool:
             list(pool.map(lambda row: place(folder, row), range(len(data))))
-        _write_extra(folder, extra)
+        write_extra(folder, extra)
         table = _TABLES.get(data.layout)
         name = "" if table is None else table(folder, data, files.ids)
     return destination / name
@@ -305,53 +300,3 @@ def _filter_npz(source: Path, rows: np.ndarray, path: Path) -> None:
                 else:
                     with old.open(name) as file:
                         shutil.copyfileobj(file, out)
-
-
-def _write_npz(
-    data: Dataset,
-    destination: Path,
-    source: Path | None,
-    save: Callable[[Path], None],
-    extra: Callable[[Sequence[str], str], _Extra] | None,
-) -> Path:
-    """``destination`` is a ``.npz`` or a folder for one. ``extra`` makes what lies beside it from the new ids (row numbers) and a name."""
-    single = destination.suffix.lower() == ".npz"
-    name = destination.name if single else f"{source.stem if source is not None and data.layout == 'npz' else 'data'}.npz"
-    beside = _manifest_name(name)
-    folder = destination.parent if single else destination
-    if single:
-        for taken in (destination, folder / beside, (folder / beside).with_suffix(".npz")):
-            if os.path.lexists(taken):
-                raise InputError(f"destination: {shown(str(taken))} exists; nothing is ever overwritten, give a new name")
-    with _staged(destination, source, into_parent=single) as work:
-        save(work / name)
-        if extra is not None:
-            _write_extra(work, extra([str(row) for row in range(len(data))], beside))
-    return folder / name
-
-
-@contextmanager
-def _staged(destination: Path, source: Path | None, into_parent: bool = False) -> Iterator[Path]:
-    """A temporary folder beside the destination that takes its place (or whose files move beside it) once all is written."""
-    if not into_parent and os.path.lexists(destination) and not (destination.is_dir() and not any(destination.iterdir())):
-        raise InputError(f"destination: {shown(str(destination))} exists and is not an empty folder; nothing is ever overwritten")
-    real = os.path.realpath(destination)
-    if source is not None and inside(real, os.path.realpath(source)):
-        raise InputError(f"destination: {shown(str(destination))} lies in the source {shown(str(source))}, which is never changed")
-    work = destination.parent / f".{secrets.token_hex(6)}.tocsin"
-    try:
-        work.mkdir(parents=True)
-        yield work
-        if into_parent:
-            for file in sorted(work.iterdir(), key=lambda file: file.name == destination.name):  # the data last: what is there is complete
-                os.rename(file, destination.parent / file.name)
-        else:
-            if destination.is_dir():
-                destination.rmdir()
-            os.rename(work, destination)
-    except OSError as why:
-        raise AuditIncomplete(
-            f"the copy could not be written to {shown(str(destination))}: {why.strerror or why}; nothing of it was kept"
-        ) from why
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

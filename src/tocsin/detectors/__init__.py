@@ -7,6 +7,7 @@ from tocsin.detectors.asset import Asset
 from tocsin.detectors.audio_stego import AudioStego
 from tocsin.detectors.base import ClassEvidence, Detector, Findings
 from tocsin.detectors.beatrix import Beatrix
+from tocsin.detectors.boosting import Boosting
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.frequency import Frequency
 from tocsin.detectors.scan import Scan
@@ -14,6 +15,8 @@ from tocsin.detectors.sentinet import SentiNet
 from tocsin.detectors.spectre import Spectre
 from tocsin.detectors.ss import SpectralSignatures
 from tocsin.detectors.strip import Strip
+from tocsin.detectors.tabular import Tabular
+from tocsin.detectors.value_shift import ValueShift
 
 _DETECTORS: tuple[type[Detector], ...] = (
     ConfusionTraining,
@@ -27,10 +30,20 @@ _DETECTORS: tuple[type[Detector], ...] = (
     SentiNet,
     Frequency,
     AudioStego,
+    Boosting,
+    ValueShift,
+    Tabular,
 )
 
 DETECTORS: dict[str, type[Detector]] = {cls.name: cls for cls in _DETECTORS}
 """Name -> class."""
+_USUAL: dict[str, str] = {"table": Tabular.name}
+
+
+def usual_detector(kind: str) -> str:
+    """The name of the detector that audits this kind of data where none is named."""
+    return _USUAL.get(kind, ConfusionTraining.name)
+
 
 __all__ = [
     "DETECTORS",
@@ -38,6 +51,7 @@ __all__ = [
     "Asset",
     "AudioStego",
     "Beatrix",
+    "Boosting",
     "ClassEvidence",
     "ConfusionTraining",
     "Detector",
@@ -48,4 +62,7 @@ __all__ = [
     "SpectralSignatures",
     "Spectre",
     "Strip",
+    "Tabular",
+    "ValueShift",
+    "usual_detector",
 ]

@@ -97,7 +97,7 @@ class Asset(VictimReader):
     share: float = 0.01
     """top: this share of the samples."""
     network: str = "shortcut"
-    """The separator: shortcut, as in Confusion Training, or one of `tocsin train`'s networks."""
+    """The separator: shortcut, as in Confusion Training (for tables a narrow MLP), or one of `tocsin train`'s networks."""
     runs: int = 2
     """Separators are trained so many times; a class is named if it stands out in two of them."""
     cross_fit: bool = True
@@ -153,7 +153,6 @@ class Asset(VictimReader):
         from tocsin.detectors.ct import hold_out
         from tocsin.detectors.separation import Parts, separate
         from tocsin.detectors.workbench import Bench
-        from tocsin.stats.duplicates import near_duplicates
 
         began, train, reserve, runtime = time.monotonic(), victim.train, victim.reserve, victim.runtime
         n = len(train)
@@ -166,7 +165,7 @@ class Asset(VictimReader):
         joined = concatenate(train, reserve)
         device = runtime.torch_device()
         bench = Bench.of(joined.inputs, joined.labels, train, device, branch=self.network == "shortcut")
-        groups = near_duplicates(train.inputs, train.labels, device, bench.kind.maps)
+        groups = bench.kind.duplicates(train.inputs, train.labels, device)
         parts = Parts(groups, torch.from_numpy(n + np.flatnonzero(~held)), n + np.flatnonzero(held))
         prepared = time.monotonic()
         scores, history, scouting = [], [], 0.0
@@ -280,13 +279,12 @@ class Asset(VictimReader):
         """(verdict, the scores it rests on); ``scores``, of each run: (n + control,) of the inspected, then of the control samples."""
         from tocsin.detectors.decide import Scored, Verdict, tail
         from tocsin.detectors.sharpen import by_class, count_distinct
-        from tocsin.stats.duplicates import near_duplicates
         from tocsin.stats.outlyingness import lower_half_threshold
 
         n, names = len(train), train.classes
         if self.decision == "tail":
             labels = np.concatenate([train.labels, reserve.labels[held]])
-            repeats = near_duplicates(reserve.inputs, reserve.labels, bench.device, bench.kind.maps)
+            repeats = bench.kind.duplicates(reserve.inputs, reserve.labels, bench.device)
             distinct = count_distinct(repeats[held], reserve.labels[held], len(names))
             views = {f"run {r + 1}": by_class(values, labels, n, distinct).astype(np.float32) for r, values in enumerate(scores)}
             rounds = [{name: view[:n]} for name, view in views.items()]

@@ -84,11 +84,18 @@ class Detector(ABC):
     kinds: ClassVar[frozenset[str]]
     takes_canaries: ClassVar[bool] = True
     """Whether rows planted by the audit can be told apart from the person's (see `inspect`)."""
+    by_kind: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Kind of data -> preset's name -> the preset that takes its place for such data."""
 
     @classmethod
     @abstractmethod
     def preset(cls, name: str, **changes: Any) -> Self:
         """The settings called ``name``, with ``changes`` of single fields. Raises `InputError` for an unknown name."""
+
+    @classmethod
+    def preset_for(cls, kind: str, name: str, **changes: Any) -> Self:
+        """`preset`, with the values that suit one kind of data where there are such. Raises `InputError` for an unknown name."""
+        return cls.preset(cls.by_kind.get(kind, {}).get(name, name), **changes)
 
     @abstractmethod
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:

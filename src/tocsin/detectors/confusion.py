@@ -127,10 +127,10 @@ def confuse(
         tick()
 
 
-def score(network: nn.Module, bench: Bench, tick: Callable[[], None]) -> tuple[np.ndarray, np.ndarray]:
-    """Stage B3, over all rows in eval mode without augmentation.
+def score(network: nn.Module, bench: Bench, rows: Tensor, tick: Callable[[], None]) -> tuple[np.ndarray, np.ndarray]:
+    """Stage B3, over ``rows`` (B,) in eval mode without augmentation.
 
-    Gives (margin, loss), float32 (n + m,): logit of the given label less the best other one, and the cross entropy.
+    Gives (margin, loss), float32 (B,): logit of the given label less the best other one, and the cross entropy.
     """
 
     def read(inputs: tuple[Tensor, ...], answers: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def score(network: nn.Module, bench: Bench, tick: Callable[[], None]) -> tuple[n
         margin = logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)
         return torch.stack([margin, F.cross_entropy(logits, answers, reduction="none")], dim=1)
 
-    both = sweep(read, network, bench, torch.arange(len(bench.labels)), tick)
+    both = sweep(read, network, bench, rows, tick)
     return both[:, 0].copy(), both[:, 1].copy()
 
 

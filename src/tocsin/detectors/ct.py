@@ -9,6 +9,7 @@ docs/confusion-training.md says what differs and why, with measurements.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -30,12 +31,14 @@ class ConfusionTraining(Detector):
     """
 
     name: ClassVar[str] = "ct"
-    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech", "table"})
+
+    by_kind: ClassVar[Mapping[str, Mapping[str, str]]] = {"table": {"fast": "table", "thorough": "table-thorough", "paper": "table-paper"}}
 
     preset_name: str = "fast"
     """The preset the settings started from; for the report only."""
     network: str = "shortcut"
-    """shortcut (strided convolutions beside a linear layer on whitened pixels) or one of `tocsin train`'s networks."""
+    """shortcut (strided convolutions beside a linear layer on whitened pixels; for tables a narrow MLP) or one of `tocsin train`'s."""
     width: float = 1.0
     """Of the shortcut network's convolutions."""
     members: int = 2
@@ -45,6 +48,9 @@ class ConfusionTraining(Detector):
     having been memorised, and held-out reserve samples are a fair control. Needs an even number of members."""
     control_share: float = 0.25
     """Share of the reserve held out of all training as a control."""
+    rotate: bool = False
+    """Each half of the reserve confuses networks for which the other half is the control; instead of ``control_share``. A control as large
+    as the reserve tells far smaller excesses from chance; needs cross_fit."""
     teacher_epochs: int = 0
     """Epochs of a ResNet-18 on the inspected data whose predictions the wrong labels are counted from; 0: the reserve's own labels."""
     keep: tuple[float, ...] = (0.05, 0.03)
@@ -52,15 +58,20 @@ class ConfusionTraining(Detector):
     ranking: Literal["last", "mean"] = "mean"
     """Samples are kept by the last round's loss, or by the mean margin over the rounds so far."""
     sharpen: bool = True
-    """The scores are also seen through a matched filter in whitened pixels (`sharpen`); needs the shortcut network."""
+    """The scores are also seen through a matched filter in whitened pixels (`sharpen`), where the data have such; needs the shortcut
+    network."""
     keep_sharpened: bool = False
     """Half of what later rounds keep is chosen by the sharpened score: for faint full-frame triggers, at some cost for patches."""
+    first_weight: float = 0.5
+    """Weight of the first round in the mean margin, once there are others: it saw the least density of poison."""
     warm_start: bool = False
     """Rounds begin with the pretrained weights of the round before; else with fresh ones."""
     pretrain_epochs: tuple[float, ...] = (3.2, 12.0, 12.0)
     """Passes over the round's samples before confusion."""
     pretrain_least: int = 150
     """But at least this many steps."""
+    pretrain_steps: tuple[int, ...] = ()
+    """Steps before confusion, in place of passes."""
     pretrain_lr: float = 0.1
     """Learning rate of pretraining."""
     pretrain_batch: int = 128
@@ -88,10 +99,11 @@ class ConfusionTraining(Detector):
     two GPUs); or split with running statistics of both."""
     weight_decay: float = 5e-4
     """Of SGD."""
-    decision: Literal["tail", "likelihood", "em"] = "tail"
-    """tail (ours), the published simplified likelihood test, or its older variant with a constrained two-Gaussian EM."""
+    decision: Literal["tail", "control", "likelihood", "em"] = "tail"
+    """tail (ours: classes are compared with each other), control (ours: each class with its own reserve), the published simplified
+    likelihood test, or its older variant with a constrained two-Gaussian EM."""
     alpha: float = 0.01
-    """tail: bound on the chance of naming any class of a clean data set, as the control and the other classes predict it."""
+    """tail, control: bound on the chance of naming any class of a clean data set, as the control and the other classes predict it."""
 
     def __post_init__(self) -> None:
         rounds, wrong = len(self.keep) + 1, []
@@ -102,6 +114,10 @@ class ConfusionTraining(Detector):
             raise InputError(
                 f"keep has {rounds - 1} entries, so there are {rounds} rounds and as many entries are needed: {', '.join(wrong)}"
             )
+        if self.pretrain_steps and len(self.pretrain_steps) != rounds:
+            raise InputError(f"pretrain_steps: got {len(self.pretrain_steps)} entries, allowed are none or one a round ({rounds})")
+        if self.rotate and not self.cross_fit:
+            raise InputError("rotate: needs cross_fit, which parts the samples into halves")
         if self.members < 1 or (self.cross_fit and self.members % 2):
             raise InputError(f"members: got {self.members}; allowed is 1 or more, and an even number with cross_fit")
         if self.sharpen and (self.network != "shortcut" or self.ranking != "mean" or not self.cross_fit):
@@ -126,35 +142,30 @@ class ConfusionTraining(Detector):
         Deterministic on one machine for one ``runtime.seed``. With ``runtime.checkpoints`` each finished round is kept there and a
         killed run goes on from it.
         """
-        from tocsin.detectors.decide import DECISIONS, Scored
+        from tocsin.detectors.decide import DECISIONS, Scored, judged_apart
         from tocsin.detectors.distillation import Distillation
 
         if len(train.classes) < 2:
             raise InputError("the training data has one class only; Confusion Training needs at least two")
         began = time.monotonic()
-        kinds = np.full(len(train), -1, np.int8) if canaries is None else canaries
-        ignore = kinds >= 0
-        held_out, confusing = split_reserve(reserve, self.control_share, runtime.seed)
+        ignore = np.zeros(len(train), bool) if canaries is None else canaries >= 0
+        held_out, confusing = (reserve[:0], reserve) if self.rotate else split_reserve(reserve, self.control_share, runtime.seed)
         joined = concatenate(train, concatenate(confusing, held_out) if len(held_out) else confusing)
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
         decided = time.monotonic()
-        n, held = len(train), slice(len(train) + len(confusing), None)
-        decision = DECISIONS[self.decision]
+        n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
         views = [{name: scores[:n] for name, scores in views.items()} for views in result.views]
-        seen = Scored(views, train.labels, train.classes, ignore, result, self.alpha)
-        verdict = decision(seen)
-        flagged = verdict.flagged & ~ignore
-        for kind in range(int(kinds.max()) + 1):
-            mine = kinds == kind
-            flagged |= decision(replace(seen, ignore=(ignore & ~mine) | flagged)).flagged & mine
+        control = [{name: scores[held] for name, scores in views.items()} for views in result.views]
+        seen = Scored(views, train.labels, train.classes, ignore, result, self.alpha, control=control, control_labels=joined.labels[held])
+        verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
         scores = result.seen_in(verdict.view)
         timings = {**result.timings, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
         return Findings(
             detector=self.name,
             preset=self.preset_name,
             scores=scores[:n],
-            flagged=flagged,
+            flagged=verdict.flagged,
             classes=verdict.classes,
             confidence=verdict.confidence,
             threshold=verdict.threshold,
@@ -187,6 +198,26 @@ def hold_out(labels: np.ndarray, classes: int, share: float, seed: int) -> np.nd
 
 
 _FAST = ConfusionTraining()
+# A small network on a few numbers a row: many short steps. lambda is below the paper's 20, since each network sees half of the poison only.
+_TABLE = ConfusionTraining(
+    preset_name="table",
+    rotate=True,
+    sharpen=False,
+    keep=(0.2, 0.05, 0.025, 0.0125),
+    first_weight=0.0,
+    pretrain_epochs=(1.0,) * 5,
+    pretrain_steps=(600, 200, 200, 200, 200),
+    pretrain_lr=0.05,
+    pretrain_batch=256,
+    confusion_steps=(300,) * 5,
+    confusion_lr=(0.01,) * 5,
+    confusion_momentum=(0.7,) * 5,
+    reserve_weight=(6.0,) * 5,
+    mix_every=(1,) * 5,
+    class_weights=(True,) * 5,
+    norm="split",
+    decision="control",
+)
 PRESETS: dict[str, ConfusionTraining] = {
     "fast": _FAST,
     # The same procedure with wider networks, more of them, and longer training.
@@ -204,6 +235,39 @@ PRESETS: dict[str, ConfusionTraining] = {
         reserve_weight=(20.0,) * 5,
         mix_every=(1,) * 5,
         class_weights=(True,) * 5,
+    ),
+    "table": _TABLE,
+    "table-thorough": replace(
+        _TABLE, preset_name="table-thorough", members=4, pretrain_steps=(1200, 400, 400, 400, 400), confusion_steps=(600,) * 5
+    ),
+    # The EMBER column of the paper's code, as far as it is known: the published class test, on tables.
+    "table-paper": ConfusionTraining(
+        preset_name="table-paper",
+        network="mlp",
+        members=1,
+        cross_fit=False,
+        sharpen=False,
+        control_share=0.0,
+        teacher_epochs=0,
+        keep=(1 / 5, 1 / 20, 1 / 40, 1 / 80),
+        ranking="last",
+        warm_start=True,
+        pretrain_epochs=(1.0,) * 5,
+        pretrain_steps=(6000, 4000, 4000, 4000, 4000),
+        pretrain_lr=0.01,
+        pretrain_batch=512,
+        decay=False,
+        mixed_last=True,
+        confusion_steps=(6000,) * 5,
+        confusion_lr=(0.01,) * 5,
+        confusion_batch=256,
+        confusion_momentum=(0.7,) * 5,
+        reserve_weight=(20.0,) * 5,
+        mix_every=(2,) * 5,
+        class_weights=(True,) * 5,
+        norm="split",
+        weight_decay=1e-6,
+        decision="likelihood",
     ),
     # The CIFAR-10 column of the paper's code (specification 2.6); GTSRB's differs in the rates only.
     "paper": ConfusionTraining(

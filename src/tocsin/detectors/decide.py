@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +63,10 @@ class Scored:
     """Bound on the chance of naming any class of a clean data set."""
     null_scale: float = _NULL_SCALE
     """Scale of the exponential law of the gap on clean data, with this detector's scores."""
+    control: Sequence[Mapping[str, np.ndarray]] = ()
+    """As ``rounds``, (M,) each, of known-clean rows that were treated as the inspected ones were."""
+    control_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """(M,) int64."""
 
 
 Decision = Callable[[Scored], Verdict]
@@ -185,6 +189,14 @@ def cut(mine: np.ndarray, rest: np.ndarray) -> float:
     return float(candidates[np.argmax(worth)])
 
 
+def control(seen: Scored) -> Verdict:
+    """Compares each class with its own clean control, for data with too few classes to be compared with each other (`control_test`)."""
+    from tocsin.detectors.control import against_control
+
+    name, scores = list(seen.rounds[-1].items())[-1]
+    return against_control(scores, seen.control[-1][name], seen, view=name)
+
+
 def likelihood(seen: Scored) -> Verdict:
     """The shipped, simplified test of specification 2.5: one ratio a class, flag above 2, or the largest above 1.5."""
     from tocsin.stats.class_test import simplified_ratio
@@ -199,8 +211,23 @@ def em(seen: Scored) -> Verdict:
     return _published(em_ratio, (2.0, 5.0), seen)
 
 
-DECISIONS: dict[str, Decision] = {"tail": tail, "likelihood": likelihood, "em": em}
+DECISIONS: dict[str, Decision] = {"tail": tail, "control": control, "likelihood": likelihood, "em": em}
 """Name of the ``decision`` setting -> rule."""
+
+
+def judged_apart(decision: Decision, seen: Scored, canaries: np.ndarray | None) -> Verdict:
+    """The verdict on the person's rows, in which ``flagged`` also says of each kind of canary what it would be were it the only attack.
+
+    ``canaries`` (N,) int8 as in `Detector.inspect`.
+    """
+    kinds = np.full(len(seen.labels), -1, np.int8) if canaries is None else canaries
+    ignore = kinds >= 0
+    verdict = decision(replace(seen, ignore=ignore))
+    flagged = verdict.flagged & ~ignore
+    for kind in range(int(kinds.max(initial=-1)) + 1):
+        mine = kinds == kind
+        flagged |= decision(replace(seen, ignore=(ignore & ~mine) | flagged)).flagged & mine
+    return replace(verdict, flagged=flagged)
 
 
 def _published(ratio: Callable[[np.ndarray, np.ndarray, np.ndarray], float], limits: tuple[float, float], seen: Scored) -> Verdict:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import time
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,6 @@ from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
 from tocsin.detectors.workbench import SCORE_BATCH, Bench
 from tocsin.errors import AuditIncomplete
 from tocsin.runtime import Runtime, Ticker
-from tocsin.stats.duplicates import near_duplicates
 
 if TYPE_CHECKING:
     from tocsin.detectors.ct import ConfusionTraining
@@ -90,15 +89,16 @@ class Distillation:
         how, began = self.how, time.monotonic()
         self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
         # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
-        alike = partial(near_duplicates, device=self.device, maps=self.bench.kind.maps)
-        self.groups = alike(self.train.inputs, self.train.labels) if how.cross_fit else np.arange(self.n)
+        kind = self.bench.kind
+        self.groups = kind.duplicates(self.train.inputs, self.train.labels, self.device) if how.cross_fit else np.arange(self.n)
+        self.sharpening = how.sharpen and self.bench.whitened is not None
         self.viewed = how.decision == "tail"
-        if self.viewed or how.sharpen:
+        if self.viewed or self.sharpening:
             answers = self.joined.labels[self.n :]
-            repeats = alike(self.joined.inputs[self.n :], answers)
+            repeats = kind.duplicates(self.joined.inputs[self.n :], answers, self.device)
             self.distinct = count_distinct(repeats, answers, len(self.train.classes))
         self.timings["preparing"] = time.monotonic() - began
-        self.store = _Store(self.runtime.checkpoints, self._key())
+        self.store = _Store(self.runtime.checkpoints, self._key)
         self.pseudo = self._teacher()
         kept: list[np.ndarray] = [np.arange(self.n)]
         margins: list[np.ndarray] = []
@@ -114,9 +114,11 @@ class Distillation:
             margins.append(margin)
             self.timings[f"round {r}"] = time.monotonic() - began
             seen += how.members * settings.images
-            combined = combine(margins, self.n, self.ignore)
-            sharp = self._sharpened(r, combined) if how.sharpen else None
-            if self.viewed:
+            combined = combine(margins, self.n, self.ignore, how.first_weight)
+            sharp = self._sharpened(r, combined) if self.sharpening else None
+            if how.decision == "control":
+                views.append({f"margins {r + 1}": combined})
+            elif self.viewed:
                 plain = by_class(combined, self.joined.labels, self.n, self.distinct).astype(np.float32)
                 views.append({f"margins {r + 1}": plain, **({f"sharpened {r + 1}": sharp} if sharp is not None else {})})
             history.append(self._summary(r, kept[r], combined, settings))
@@ -162,17 +164,21 @@ class Distillation:
         if stored is not None:
             self.runtime.progress(f"round {r + 1} of {how.rounds}", 1.0)
             return stored[0], stored[1], weights
-        steps = settings.steps + -(-len(self.joined) // SCORE_BATCH)
+        scored = (len(self.joined) + 1) // 2 if how.rotate else len(self.joined)
+        steps = settings.steps + -(-scored // SCORE_BATCH)
         ticker = Ticker(self.runtime, f"round {r + 1} of {how.rounds}", steps * how.members)
 
         def member(k: int) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
             mine = rows[fold[k // 2, rows] == k % 2] if crossed else rows
-            return self._member(r, k, torch.from_numpy(mine), settings, weights[k], ticker)
+            half = fold[k // 2] == k % 2 if how.rotate else None
+            return self._member(r, k, torch.from_numpy(mine), half, settings, weights[k], ticker)
 
         results = self._side_by_side(member)
         margin, loss = (np.stack([result[i] for result in results]) for i in (0, 1))  # type: ignore[misc]
         if crossed:  # a sample is scored by the members of the other fold alone
             foreign = np.stack([fold[k // 2] != k % 2 for k in range(how.members)])
+            if how.rotate:
+                margin = self._comparable(margin, foreign)
             margin, loss = (np.where(foreign, a, 0).sum(0) / foreign.sum(0) for a in (margin, loss))
         else:
             margin, loss = margin.mean(0), loss.mean(0)
@@ -181,16 +187,20 @@ class Distillation:
         return margin, loss, [result[2] for result in results]
 
     def _member(
-        self, r: int, k: int, rows: Tensor, settings: _RoundSettings, start: nn.Module | None, ticker: Ticker
+        self, r: int, k: int, rows: Tensor, half: np.ndarray | None, settings: _RoundSettings, start: nn.Module | None, ticker: Ticker
     ) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
+        """``half`` (n + m,) bool: the rows that the member may see, where it is confused by a part of the reserve and scores the rest."""
         how = self.how
         seed = int(np.random.SeedSequence([self.runtime.seed, r, k]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
         network = start if start is not None and how.warm_start else self.bench.network(how.network, how.width, seed)
-        pretrain(network, self.bench, rows, self.confusing, settings.pretrain, generator, ticker)
+        confusing = self.confusing if half is None else self.confusing[half[self.n :]]
+        pretrain(network, self.bench, rows, confusing, settings.pretrain, generator, ticker)
         pretrained = _copy(network) if how.warm_start else None
-        confuse(network, self.bench, rows, self.confusing, self.pseudo, settings.confuse, generator, ticker)
-        margin, loss = score(network, self.bench, ticker)
+        confuse(network, self.bench, rows, confusing, self.pseudo, settings.confuse, generator, ticker)
+        scored = np.arange(len(self.joined)) if half is None else np.flatnonzero(~half)
+        margin, loss = np.zeros((2, len(self.joined)), np.float32)
+        margin[scored], loss[scored] = score(network, self.bench, torch.from_numpy(scored), ticker)
         if k == 0 and r == how.rounds - 1 and how.decision != "tail":
             self.features = penultimate(network, self.bench, self.n)
         return margin, loss, pretrained
@@ -214,7 +224,17 @@ class Distillation:
         rng = np.random.default_rng([self.runtime.seed, 0xF0, r])
         fold = rng.integers(0, 2, (-(-self.how.members // 2), len(self.joined)))
         fold[:, : self.n] = fold[:, self.groups]
+        if self.how.rotate:  # of each class of the reserve every member is confused by one half
+            labels = self.joined.labels[self.n :]
+            for pair in fold:
+                order = np.lexsort((rng.random(len(labels)), labels))
+                pair[self.n + order] = np.arange(len(order)) % 2
         return fold
+
+    def _comparable(self, margins: np.ndarray, foreign: np.ndarray) -> np.ndarray:
+        """``margins`` (members, n + m) in units of each member's spread over what is ``foreign`` to it, likewise bool."""
+        spread = [max(float(m[: self.n][f[: self.n] & ~self.ignore].std()), 1e-6) for m, f in zip(margins, foreign, strict=True)]
+        return np.asarray(margins / np.array(spread)[:, None], np.float32)
 
     def _settings(self, r: int, samples: int) -> _RoundSettings:
         how = self.how
@@ -222,7 +242,7 @@ class Distillation:
         mixed = how.mixed_last and r == how.rounds - 1
         passes = how.pretrain_epochs[r] * (mine + (len(self.confusing) if mixed else 0))
         pretrain = PretrainSettings(
-            steps=max(how.pretrain_least, round(passes / how.pretrain_batch)),
+            steps=how.pretrain_steps[r] if how.pretrain_steps else max(how.pretrain_least, round(passes / how.pretrain_batch)),
             lr=how.pretrain_lr,
             batch=how.pretrain_batch,
             decay=how.decay,
@@ -285,13 +305,13 @@ def _rank(values: np.ndarray) -> np.ndarray:
     return place
 
 
-def combine(margins: list[np.ndarray], n: int, ignore: np.ndarray) -> np.ndarray:
+def combine(margins: list[np.ndarray], n: int, ignore: np.ndarray, first: float = 0.5) -> np.ndarray:
     """(n + m,) float32: mean over rounds of each round's margin in units of its deviation over the inspected rows.
 
-    The first round, trained on everything with the least density of poison, counts half once there are others.
+    The first round, trained on everything with the least density of poison, counts ``first``, by default half, once there are others.
     """
     weight = np.ones(len(margins))
-    weight[0] = 0.5
+    weight[0] = first if len(margins) > 1 else 1.0
     scaled = [w * m / max(float(m[:n][~ignore].std()), 1e-6) for w, m in zip(weight, margins, strict=True)]
     return np.asarray(sum(scaled) / weight.sum(), np.float32)
 
@@ -331,8 +351,8 @@ def _copy(network: nn.Module) -> nn.Module:
 class _Store:
     """Finished rounds on disk, each file written whole or not at all."""
 
-    def __init__(self, folder: Path | None, key: str) -> None:
-        self.folder = None if folder is None else folder / key
+    def __init__(self, folder: Path | None, key: Callable[[], str]) -> None:
+        self.folder = None if folder is None else folder / key()  # the key takes a pass over the data
 
     def read(self, r: int) -> tuple[np.ndarray, np.ndarray] | None:
         if self.folder is None:

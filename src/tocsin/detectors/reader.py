@@ -30,7 +30,7 @@ class VictimReader(Detector):
     preset_name: str = "fast"
     """The preset the settings started from; for the report only."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech", "table"})
     takes_canaries: ClassVar[bool] = False
     paper: ClassVar[Mapping[str, Any]] = {}
     """The fields that ``preset="paper"`` changes, beside those of the family."""

@@ -42,7 +42,7 @@ class Bench:
         """``inputs`` and ``labels`` hold the inspected samples, then the reserve. ``branch``: the network wants whitened pixels."""
         dtype = fast_type(device) or torch.float32
         kind = kind_of(train)
-        whitened = whiten(inputs, device, dtype, kind.maps) if branch else None
+        whitened = whiten(inputs, device, dtype, kind.maps) if branch and kind.auditor == "shortcut" else None
         answers = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
         gather = gatherer(inputs, device)
         if kind.costly:
@@ -55,11 +55,11 @@ class Bench:
         return (pixels,) if self.whitened is None else (pixels, self.whitened[rows.to(self.device)])
 
     def network(self, name: str, width: float, seed: int) -> nn.Module:
-        """A fresh network whose first weights depend on ``seed`` alone."""
+        """A fresh network whose first weights depend on ``seed`` alone. ``shortcut``: what is that for this kind of data."""
         channels = self.kind.channels
         with _SEEDING:
             if self.whitened is None:
-                return build_network(name, channels, self.classes, seed).to(self.device)
+                return build_network(self.kind.auditor if name == "shortcut" else name, channels, self.classes, seed).to(self.device)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 network = ShortcutNet(channels, self.whitened.shape[1], self.classes, width)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tocsin.errors import InputError
+from tocsin.stats.duplicates import near_duplicates
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,6 +25,8 @@ class Kind(ABC):
     """Whether `to_tensor` is worth being done once and kept, where samples are not augmented."""
     network: ClassVar[str]
     """The network, a name of `NETWORKS`, that is trained on such data where none is named."""
+    auditor: ClassVar[str] = "shortcut"
+    """The network of detectors that train their own: shortcut (with whitened maps beside it), or a name of `NETWORKS`."""
 
     def normalising(self, how: str, dataset: Dataset) -> Self:
         """This kind, with each sample normalised by itself before networks read it, and the statistics of ``dataset`` so read.
@@ -49,6 +53,10 @@ class Kind(ABC):
     def waves(self, inputs: Tensor) -> Tensor:
         """Raw sounds (B, T) to float32 (B, 1, 1, T) in -1..1, for networks with a front end of their own. Raises `InputError` on others."""
         raise InputError("network: it reads waveforms, and these data are no sounds; choose another")
+
+    def duplicates(self, inputs: np.ndarray, labels: np.ndarray, device: torch.device) -> np.ndarray:
+        """(N,) int64 group numbers of raw samples (N, ...): equal for those of which a network that has seen one has seen the other."""
+        return near_duplicates(inputs, labels, device, self.maps)
 
     @abstractmethod
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tocsin.data.dataset import Column, Dataset
+from tocsin.data.rows import read_rows, row_hashes
 from tocsin.errors import InputError
 from tocsin.kinds.base import Kind
 
@@ -30,6 +31,7 @@ class TableKind(Kind):
     """
 
     network: ClassVar[str] = "mlp"
+    auditor: ClassVar[str] = "mlp"
 
     numeric: Tensor
     """(A,) int64: columns that hold numbers."""
@@ -48,7 +50,7 @@ class TableKind(Kind):
         if dataset.columns is None or dataset.inputs.dtype.kind != "f":
             raise InputError(f"table: rows of floats with columns are needed, got {dataset.inputs.dtype} {dataset.inputs.shape}")
         rows = np.unique(np.linspace(0, max(len(dataset) - 1, 0), _STATISTICS_ROWS).astype(np.int64))
-        sample = np.asarray(dataset.inputs[rows])
+        sample = read_rows(dataset.inputs, rows)
         levels = np.array([len(column.levels) for column in dataset.columns])
         values = signed_log(torch.from_numpy(sample[:, levels == 0])).numpy()
         known = np.isfinite(values)
@@ -83,6 +85,10 @@ class TableKind(Kind):
             codes = inputs[:, column].nan_to_num(nan=len(places) - 1).long().clamp(0, len(places) - 1)
             parts.append(F.one_hot(places.to(device)[codes], int(places.max()) + 1).float())
         return torch.cat(parts, dim=1)[:, :, None, None]
+
+    def duplicates(self, inputs: np.ndarray, labels: np.ndarray, device: torch.device) -> np.ndarray:
+        """Equal for equal rows, whatever their labels; time grows with the rows, where comparing all pairs would grow with their square."""
+        return np.unique(row_hashes(inputs), return_inverse=True)[1].reshape(-1)
 
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """The rows as they are: there is no way in which any table's rows might have been recorded too."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from tocsin.data.dataset import Dataset
 from tocsin.detectors.base import Findings
 from tocsin.errors import InputError
 from tocsin.report import words
+
+if TYPE_CHECKING:
+    from tocsin.report.records import ClassShared
 
 FOUND = "found"
 NOTHING_FOUND = "nothing found"
@@ -99,6 +102,13 @@ class Report:
         columns = (self.train.ids[rows], shortest(self.findings.scores[rows]), self.ranks[rows], self.train.labels[rows], rows)
         names = self.train.classes
         return tuple(Suspect(i, s, r, names[k], row) for i, s, r, k, row in zip(*(c.tolist() for c in columns), strict=True))
+
+    @cached_property
+    def shared(self) -> tuple[ClassShared, ...]:
+        """Of a table: which columns and values the suspects of each class share against the rest of it."""
+        from tocsin.report.records import of_report
+
+        return of_report(self)
 
     @property
     def verdict(self) -> str:

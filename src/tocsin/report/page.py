@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tocsin.report import words
+from tocsin.report import records, words
 from tocsin.report.charts import histogram
 from tocsin.report.pictures import PICTURES, MeanPicture
 from tocsin.report.tables import jsonable
@@ -59,6 +60,8 @@ class Tile:
     sound: str | None
     """It, to listen to; None: a picture, or there was no more room."""
     flagged: bool
+    cells: tuple[str, ...] = ()
+    """Of a table: what stands in the columns of its group's header."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class ClassGroup:
     listed: tuple[Tile, ...]
     ordinary: tuple[Tile, ...]
     mean: MeanPicture | None
+    header: tuple[str, ...] = ()
+    """Of a table: names of the columns that are shown."""
 
 
 class _Album:
@@ -86,7 +91,17 @@ class _Album:
         self.left = PICTURE_BYTES
         self.sound_left = SOUND_BYTES
 
-    def tiles(self, rows: np.ndarray, *, pictures: bool = True) -> tuple[Tile, ...]:
+    def columns(self, k: int | None, suspects: np.ndarray, rest: np.ndarray) -> list[int]:
+        """Of a table, the columns to show of class ``k`` (None: of no class), in which these rows differ from the ``rest``."""
+        if self.report.train.columns is None:
+            return []
+        shared = next((entry.shared for entry in self.report.shared if entry.index == k), None)
+        return records.telling_columns(self.report.train, shared, suspects, rest)
+
+    def header(self, columns: list[int]) -> tuple[str, ...]:
+        return tuple(words.shown((self.report.train.columns or ())[k].name, 30) for k in columns)
+
+    def tiles(self, rows: np.ndarray, *, pictures: bool = True, columns: Sequence[int] = ()) -> tuple[Tile, ...]:
         report, train = self.report, self.report.train
         return tuple(
             Tile(
@@ -98,6 +113,7 @@ class _Album:
                 uri=self._picture(row) if pictures else None,
                 sound=self._sound(row) if pictures else None,
                 flagged=bool(report.flagged[row]),
+                cells=records.cells(train, row, columns) if columns else (),
             )
             for row in rows.tolist()
         )
@@ -155,7 +171,9 @@ def context(report: Report, folder: Path | None = None) -> dict[str, Any]:
     from tocsin import __version__
 
     album = _Album(report)
-    best = album.tiles(report.order[~report.flagged[report.order]][:BEST_UNFLAGGED])
+    kept = report.order[~report.flagged[report.order]]
+    columns = album.columns(None, kept[:BEST_UNFLAGGED], kept[BEST_UNFLAGGED:])
+    best = album.tiles(kept[:BEST_UNFLAGGED], columns=columns)
     groups, unlisted = class_groups(report, album)
     flags, scores = report.flagged, report.findings.scores
     series = [("kept", scores[~flags]), ("control", report.findings.control), ("suspects", scores[flags])]
@@ -169,6 +187,8 @@ def context(report: Report, folder: Path | None = None) -> dict[str, Any]:
         "hint": album.look.hint if album.look is not None else "",
         "sounding": album.look is not None and album.look.sound is not None,
         "unflagged": best,
+        "unflagged_header": album.header(columns),
+        "shared": records.sentences(report),
         "wide": histogram(series, report.findings.threshold),
         "narrow": histogram(series, report.findings.threshold, width=380, height=260, bins=44),
         "evidence": evidence(report),
@@ -201,8 +221,9 @@ def class_groups(report: Report, album: _Album) -> tuple[list[ClassGroup], list[
         rows = by_rank[:LISTED][labels[by_rank[:LISTED]] == k]
         rest = order[(labels[order] == k) & ~flagged[order]]
         # pictures of ordinary samples first: without them there is nothing to compare with
-        mean, ordinary = album.mean(rows, rest), album.tiles(_middle(rest))
-        shown = album.tiles(rows[:quota])
+        columns = album.columns(k, rows, rest)
+        mean, ordinary = album.mean(rows, rest), album.tiles(_middle(rest), columns=columns)
+        shown = album.tiles(rows[:quota], columns=columns)
         groups.append(
             ClassGroup(
                 name=report.train.classes[k],
@@ -214,6 +235,7 @@ def class_groups(report: Report, album: _Album) -> tuple[list[ClassGroup], list[
                 listed=album.tiles(rows[quota:], pictures=False),
                 ordinary=ordinary,
                 mean=mean,
+                header=album.header(columns),
             )
         )
     return groups, [str(i) for i in report.train.ids[beyond]]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tocsin.data.writing import table_of
+from tocsin.report import records
 from tocsin.report.cells import to_csv
 from tocsin.stats.calibration import conformal
 
@@ -86,6 +87,7 @@ def findings_dict(report: Report) -> dict[str, Any]:
         "canaries": [asdict(c) for c in report.canaries],
         "panel": [panellist(report, other) for other in report.panel],
         "suspects": [{"id": s.id, "label": s.label, "score": s.score, "rank": s.rank} for s in report.suspects],
+        **({} if report.train.columns is None else {"shared_values": records.as_json(report)}),
         "threshold": found.threshold,
         "evidence": found.evidence,
         "timings": found.timings,

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tocsin.data.tables import LABEL_COLUMNS
+
 if TYPE_CHECKING:
+    from tocsin.data.dataset import Dataset
     from tocsin.report.model import CanaryResult, Report
 
 _TRIGGER_WORDS = {"patch": "patch", "blend": "blended", "warp": "warped", "tone": "beep", "hiss": "hissing", "colour": "coloured"}
@@ -161,16 +164,23 @@ def commands(report: Report, folder: Path | None = None) -> tuple[tuple[str, str
     """What to type next: (what it does, command) pairs. ``folder`` is where the report lies."""
     train, reserve = report.train.source, report.reserve.source
     typed = []
+    data = "" if train is None else _typed(train) + label_option(report.train)
     if report.flagged.any():
         if train is None:
             typed.append(("Decided here, in Python", "clean = train[tocsin.decisions.apply(train, 'decisions.csv')]"))
         else:
             findings = shlex.quote(str((folder or Path()) / "findings.json"))
-            typed.append(("Remove every suspect", f"tocsin apply {_typed(train)} {findings} --out clean/"))
-            typed.append(("Remove what is ticked", f"tocsin apply {_typed(train)} decisions.csv --out clean/"))
+            typed.append(("Remove every suspect", f"tocsin apply {data} {findings} --out clean/"))
+            typed.append(("Remove what is ticked", f"tocsin apply {data} decisions.csv --out clean/"))
     if weak_canaries(report) and report.preset != "thorough" and train is not None and reserve is not None:
-        typed.append(("Look with more power", f"tocsin audit {_typed(train)} --reserve {_typed(reserve)} --preset thorough"))
+        typed.append(("Look with more power", f"tocsin audit {data} --reserve {_typed(reserve)} --preset thorough"))
     return tuple((what, shown(line, 2000)) for what, line in typed)
+
+
+def label_option(data: Dataset) -> str:
+    """What has to be typed so that the column of labels is found again, where its name is none of the usual ones."""
+    name = data.label_column
+    return "" if name is None or name.lower() in LABEL_COLUMNS else f" --label {shlex.quote(name)}"
 
 
 def _typed(path: Path) -> str:

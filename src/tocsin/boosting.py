@@ -1,0 +1,98 @@
+"""Gradient boosting on tables: what most people train on them. LightGBM where it is installed, else scikit-learn's histogram boosting."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tocsin.data.dataset import Column, Dataset
+from tocsin.errors import InputError
+
+TREES, LEAVES, RATE = 100, 31, 0.1
+"""Rounds, leaves of a tree, and learning rate: LightGBM's and scikit-learn's own defaults."""
+_CHUNK = 1 << 25
+"""Values predicted at once."""
+_NEVER = -1e9
+"""Logit of a class that the training rows do not have."""
+_MOST_LEVELS = 255
+"""Levels of a category that scikit-learn's boosting takes as such."""
+
+Margins = Callable[[np.ndarray], np.ndarray]
+"""Rows (N, F) to margins: (N,) for two classes, (N, C) for more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Boosted:
+    """Trees that give logits, as a network does."""
+
+    margins: Margins
+    present: np.ndarray
+    """(P,) the classes that the training rows have."""
+    classes: int
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """(N, F) to (N, classes) float32."""
+        out = np.full((len(inputs), self.classes), _NEVER, np.float32)
+        step = max(1, _CHUNK // max(1, inputs.shape[1]))
+        for start in range(0, len(inputs), step):
+            part = slice(start, start + step)
+            found = self.margins(np.asarray(inputs[part]))
+            out[part, self.present] = np.stack([np.zeros_like(found), found], 1) if found.ndim == 1 else found
+        return out
+
+
+def boost(dataset: Dataset, seed: int, *, trees: int = TREES) -> Boosted:
+    """Boosted trees on the rows of ``dataset``. Raises `InputError` for what is no table."""
+    columns = check_table(dataset)
+    present, labels = np.unique(dataset.labels, return_inverse=True)
+    if len(present) < 2:  # nothing to tell apart
+        return Boosted(lambda inputs: np.zeros((len(inputs), len(present)), np.float32), present, len(dataset.classes))
+    engine = _lightgbm_margins if has_lightgbm() else _sklearn_margins
+    return Boosted(engine(dataset.inputs, labels, columns, seed, trees), present, len(dataset.classes))
+
+
+def check_table(dataset: Dataset) -> tuple[Column, ...]:
+    """The columns of ``dataset``. Raises `InputError` for what is no table."""
+    if dataset.kind != "table" or dataset.columns is None:
+        raise InputError(f"network: boosting reads tables, got {dataset.kind} data; choose a network of that kind")
+    return dataset.columns
+
+
+def has_lightgbm() -> bool:
+    """Whether LightGBM can be imported."""
+    return importlib.util.find_spec("lightgbm") is not None
+
+
+def lightgbm_booster(inputs: np.ndarray, labels: np.ndarray, columns: tuple[Column, ...], seed: int, trees: int) -> Any:
+    """A LightGBM model of rows (N, F) with labels in 0..C-1. Raises `InputError` where LightGBM is not installed."""
+    if not has_lightgbm():
+        raise InputError("lightgbm: is not installed; pip install tocsin[tables]")
+    import lightgbm
+
+    classes = int(labels.max()) + 1
+    goal = {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": classes}
+    how = {"num_leaves": LEAVES, "learning_rate": RATE, "seed": seed, "deterministic": True, "force_col_wise": True, "verbose": -1}
+    categories = [place for place, column in enumerate(columns) if column.levels]
+    rows = lightgbm.Dataset(inputs, labels, categorical_feature=categories, params={"verbose": -1})
+    return lightgbm.train({**goal, **how}, rows, trees)
+
+
+def _lightgbm_margins(inputs: np.ndarray, labels: np.ndarray, columns: tuple[Column, ...], seed: int, trees: int) -> Margins:
+    booster = lightgbm_booster(inputs, labels, columns, seed, trees)
+    return lambda rows: np.asarray(booster.predict(rows, raw_score=True))
+
+
+def _sklearn_margins(inputs: np.ndarray, labels: np.ndarray, columns: tuple[Column, ...], seed: int, trees: int) -> Margins:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    categories = [place for place, column in enumerate(columns) if 0 < len(column.levels) <= _MOST_LEVELS]
+    model = HistGradientBoostingClassifier(
+        learning_rate=RATE, max_iter=trees, max_leaf_nodes=LEAVES, early_stopping=False, random_state=seed,
+        categorical_features=categories or None,
+    )  # fmt: skip
+    model.fit(inputs, labels)
+    return lambda rows: np.asarray(model.decision_function(rows))
