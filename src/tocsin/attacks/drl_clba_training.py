@@ -181,6 +181,7 @@ def learn(attack: DrlClba, dataset: Dataset, runtime: Runtime) -> dict[str, np.n
     trained = train_agent(scene, episode_of(attack), Training(attack.batches), runtime)
     figures = {
         **stego.measure_pair(embedder, decoder, plain, runtime),
+        "key_bits": float((stego.decode_clips(decoder, triggered, runtime) == codes_of(plain, key, attack.code)).mean()),
         "relative_shift": pool.relative_shift(),
         "control_surrogate": stego.share_sent(surrogate, triggered, attack.target, runtime),
         "control_judges": float(np.mean([stego.share_sent(j, triggered, attack.target, runtime) for j in judges])) if judges else 0.0,
