@@ -29,9 +29,9 @@ FAMILIES = 40
 FACTORS = 8
 LOOKALIKES = 0.015
 """Share of files that come from a family of the other class: what keeps the task from being perfectly easy."""
-PACKED = 0.2
+PACKED = 0.15
 """Share of files that are packed: most of what would tell their family is hidden, so that they are hard to tell apart."""
-SHOWS = (0.05, 0.3)
+SHOWS = (0.1, 0.3)
 """How much of it a packed file shows, at least and at most."""
 COPIES = 0.06
 """Share of rows that are exact copies of another row of their block."""
