@@ -39,7 +39,7 @@ SHORT = {
     "mix_every": (1, 1),
     "class_weights": (True, True),
 }
-QUICK = Boosting(trees=12, keep=(0.2,))
+QUICK = Boosting(trees=20, keep=(0.2,))
 
 
 @pytest.fixture(scope="module")
