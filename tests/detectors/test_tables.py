@@ -182,7 +182,7 @@ def test_against_the_control(poison: int) -> None:
         suspects = [c.index for c in verdict.classes if c.suspect]
         assert not poison or suspects == [0]
         assert not poison or (verdict.flagged[: 2 * poison : 2].mean() >= 0.95 and verdict.flagged[1::2].sum() == 0)
-        assert verdict.flagged[2 * poison :].mean() <= 0.01
+        assert verdict.flagged[2 * poison :].mean() <= 0.015  # the control of 400 rows tells the 1 % of a class it aims at roughly
         loud += bool(suspects)
     assert loud == 20 if poison else loud <= 1
 
