@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tocsin.detectors.base import class_evidence
-from tocsin.detectors.excess import chance_of_clean, class_test
+from tocsin.detectors.excess import DEPTHS, chance_of_clean, excess_p
 
 if TYPE_CHECKING:
     from tocsin.detectors.decide import Scored, Verdict
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 SHARE = 0.05
 """Share of the control above the deepest limit at which excesses are looked for."""
 TOLERANCE = 1.5
-"""A class's odds of a high score may exceed the control's by this factor, beside what they do in the other class: rows come in families,
-so that counts vary more than those of rows drawn one by one."""
+"""A class's odds of a high score may exceed the control's by this factor, or by as much as they do in the other classes: rows come in
+families, so that counts vary more than those of rows drawn one by one."""
 
 
 def against_control(scores: np.ndarray, control: np.ndarray, seen: Scored, view: str | None = None) -> Verdict:
@@ -29,8 +29,7 @@ def against_control(scores: np.ndarray, control: np.ndarray, seen: Scored, view:
     from tocsin.detectors.decide import Verdict, cut
 
     labels, names, real = seen.labels, seen.names, ~seen.ignore
-    test = class_test(scores[real], labels[real], control, seen.control_labels, len(names), share=SHARE, tolerance=TOLERANCE)
-    p = np.minimum(1.0, test.p * len(names))
+    p = np.minimum(1.0, control_test(scores[real], labels[real], control, seen.control_labels, len(names)) * len(names))
     named = p <= seen.alpha
     flagged, cuts = np.zeros(len(labels), bool), {}
     for k in np.flatnonzero(named):
@@ -45,3 +44,30 @@ def against_control(scores: np.ndarray, control: np.ndarray, seen: Scored, view:
         view=view,
         evidence={"p": {name: float(value) for name, value in zip(names, p, strict=True)}},
     )
+
+
+def control_test(scores: np.ndarray, labels: np.ndarray, control: np.ndarray, control_labels: np.ndarray, classes: int) -> np.ndarray:
+    """(C,) chance of as many high scores in each class, were it clean; 1 for a class without control.
+
+    As `excess.class_test`, at the same depths. But by how much the odds may exceed the control's is told by the *other* classes, and by
+    them at the deepest limit alone: with two classes and few control rows the highest limit of the other says nothing of it.
+    """
+    mine = [np.sort(scores[labels == k]) for k in range(classes)]
+    clean = [np.sort(control[control_labels == k]) for k in range(classes)]
+    known = [k for k in range(classes) if len(mine[k]) and len(clean[k])]
+
+    def above(k: int, rank: int) -> int:
+        return len(mine[k]) - int(np.searchsorted(mine[k], clean[k][len(clean[k]) - 1 - rank], side="right"))
+
+    ratio, p = np.ones(classes), np.ones(classes)
+    for k in known:
+        n, m, rank = len(mine[k]), len(clean[k]), int(SHARE * len(clean[k]))
+        x = above(k, rank)
+        ratio[k] = (x + 0.5) / (n - x + 0.5) * (m - rank) / (rank + 1)
+    for k in known:
+        n, m = len(mine[k]), len(clean[k])
+        others = np.sort([ratio[j] for j in known if j != k])
+        odds = max(TOLERANCE, float(others[(len(others) - 1) // 2]) if len(others) else 1.0)
+        ranks = sorted({int(SHARE * depth * m) for depth in DEPTHS})
+        p[k] = min(1.0, len(ranks) * min(excess_p(above(k, rank), n, rank, m, odds) for rank in ranks))
+    return p

@@ -68,7 +68,7 @@ class Tabular(Detector):
         heard = time.monotonic()
         kinds = np.full(len(train), -1, np.int8) if canaries is None else canaries
         real = kinds < 0
-        flagged = np.any([one.flagged for one in found], axis=0)
+        flagged = self._flags(found, train, reserve, real)
         rules: dict[str, Any] = {}
         if self.finish:
             for k, name in enumerate(train.classes):
@@ -106,6 +106,27 @@ class Tabular(Detector):
                 "total": sum(one.timings["total"] for one in found) + now - heard,
             },
         )
+
+    def _flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> np.ndarray:
+        """(N,) bool: what any member flags. Where rows carry a stamp, the others only count if they find too much without these rows."""
+        from tocsin.detectors.control import against_control
+        from tocsin.detectors.decide import Scored
+
+        stamped = np.any([one.flagged & real for one in found if one.detector == ValueShift.name], axis=0) & real
+        out = np.asarray(np.any([one.flagged for one in found], axis=0))
+        if not stamped.any():
+            return out
+        out[real] = stamped[real]
+        for one in found:
+            if one.detector != ValueShift.name and one.flagged[real].any():
+                if len(one.control) != len(reserve):  # a preset without a control of its own for each reserve row
+                    out |= one.flagged
+                    continue
+                rest = Scored(
+                    (), train.labels, train.classes, ~real | stamped, alpha=self.alpha / len(found), control_labels=reserve.labels
+                )
+                out |= against_control(one.scores, one.control, rest).flagged & real
+        return out
 
     def built(self) -> list[Detector]:
         """The members, with equal parts of alpha for those that have one."""

@@ -30,6 +30,7 @@ TIED = 0.95
 """Two columns tell the same from this on (`tied`)."""
 MOST_PAIRS = 1000
 _MOST_TIED = 8
+_COMPARED = 8000
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,9 @@ def stamps(inspected: np.ndarray, reserve: np.ndarray, pairs: Pairs, least_z: fl
         clean = int((same(reserve[:, some.column], some.value).sum(1) >= held(len(group))).sum())
         z = float(signed_root(np.array([rows.sum()]), len(inspected), np.array([clean]), len(reserve))[0])
         lifted = (rows.sum() + 0.5) / (len(inspected) + 1) >= LIFT * (clean + 0.5) / (len(reserve) + 1)
-        if rows.sum() < least_rows or z < least_z or not lifted or independent(inspected[~rows], some.column) < LEAST_PAIRS:
+        if rows.sum() < least_rows or z < least_z or not lifted:
+            continue
+        if independent(inspected[np.ix_(_some(~rows), np.unique(some.column))]) < LEAST_PAIRS:
             continue
         tight = tightness(inspected, rows, np.setdiff1d(np.arange(inspected.shape[1]), some.column))
         if tight <= most_tight:
@@ -146,7 +149,14 @@ def tightness(inspected: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> f
     """Share of ``columns`` (K,) in which two of ``rows`` (N,) bool agree more often, by `TIGHT`, than two of ``inspected`` (N, F)."""
     if not len(columns):
         return 1.0
-    return float(np.mean([agreement(inspected[rows, k]) > agreement(inspected[:, k]) + TIGHT for k in columns]))
+    mine, every = inspected[_some(rows)], inspected[_some(np.ones(len(inspected), bool))]
+    return float(np.mean([agreement(mine[:, k]) > agreement(every[:, k]) + TIGHT for k in columns]))
+
+
+def _some(rows: np.ndarray) -> np.ndarray:
+    """At most `_COMPARED` of ``rows`` (N,) bool, evenly spaced, as numbers."""
+    numbers = np.flatnonzero(rows)
+    return numbers if len(numbers) <= _COMPARED else numbers[np.linspace(0, len(numbers) - 1, _COMPARED).astype(np.int64)]
 
 
 def agreement(column: np.ndarray) -> float:
@@ -155,13 +165,13 @@ def agreement(column: np.ndarray) -> float:
     return float((counts * (counts - 1)).sum() / max(1, n * (n - 1)))
 
 
-def independent(others: np.ndarray, columns: np.ndarray) -> int:
-    """How many of ``columns`` (K,) are not tied to one before them: in rows ``others`` (N, F), the one's value does not give the other's.
+def independent(others: np.ndarray) -> int:
+    """How many columns are not tied to one before them: in the rows ``others`` (N, K) the one's value does not give the other's.
 
     A value that is too frequent is so in every column that is derived from its own, and this is no stamp.
     """
     kept: list[int] = []
-    for k in dict.fromkeys(columns.tolist()):
+    for k in range(others.shape[1]):
         if all(tied(others[:, j], others[:, k]) < TIED for j in kept[:_MOST_TIED]):
             kept.append(k)
     return len(kept)
