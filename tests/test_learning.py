@@ -14,7 +14,7 @@ from tocsin.learning import FitSettings, autocast, fast_type, features, fit, one
 from tocsin.networks import NETWORKS, build_network
 from tocsin.runtime import Runtime
 
-SOUND_ONLY = ("tc-resnet8", "att-rnn", "kwt-1", "eat-s")
+NO_PICTURES = ("tc-resnet8", "att-rnn", "kwt-1", "eat-s", "mlp", "ember-mlp")
 """Networks along time; tests/networks has them."""
 CPU = Runtime(device="cpu", seed=1)
 
@@ -72,7 +72,7 @@ def test_progress_rises_to_one(small: Dataset) -> None:
         assert parts[-1] == 1.0
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in SOUND_ONLY])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in NO_PICTURES])
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (19, 3)])
 def test_networks_take_any_size_and_logits_come_from_the_features(name: str, side: int, channels: int) -> None:
     network = build_network(name, channels, 7, 0).eval()

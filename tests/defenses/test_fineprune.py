@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.detectors.rows import table
 from tocsin.data.dataset import Dataset
 from tocsin.defenses import FinePrune, FineTune
 from tocsin.defenses.fineprune import activity, guesses, last_maps, silence, silent_share
@@ -102,8 +103,8 @@ def noises(length: int) -> Dataset:
 
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_every_network_can_be_pruned_and_the_guesses_are_those_of_the_pruned_network(name: str) -> None:
-    speech = name in ("tc-resnet8", "res15", "att-rnn", "kwt-1", "eat-s")
-    data = noises(4000) if speech else halves(6, 5)
+    speech, rows = ("tc-resnet8", "res15", "att-rnn", "kwt-1", "eat-s"), ("mlp", "ember-mlp")
+    data = noises(4000) if name in speech else table(6, 0) if name in rows else halves(6, 5)
     kind = kind_of(data)
     network = build_network(name, kind.channels, 3, 0).eval()
     order = np.argsort(activity(network, data, kind, CPU), kind="stable")[:3]

@@ -200,7 +200,7 @@ def test_detectors_hear_a_beep_and_nothing_in_clean_clips():
 
 def test_detectors_that_look_at_pixels_say_that_they_do_not_hear():
     deaf = {name for name, cls in DETECTORS.items() if "speech" not in cls.kinds}
-    assert deaf == {"strip", "sentinet", "frequency"}
+    assert deaf == {"strip", "sentinet", "frequency", "boosting", "value-shift", "tabular"}
     from tocsin.auditing import audit
 
     with pytest.raises(InputError, match="strip works on image data, got speech"):

@@ -76,3 +76,8 @@ def test_tables_know_their_columns() -> None:
         Dataset.of_arrays(data.inputs, data.labels, kind="table", columns=COLUMNS[:2])
     with pytest.raises(InputError, match="table"):
         kind_of(Dataset.of_arrays(data.inputs, data.labels, kind="table"))
+
+
+def test_networks_of_rows_refuse_pictures() -> None:
+    with pytest.raises(InputError, match="it reads rows of tables"):
+        build_network("mlp", 3, 2, 0)(torch.zeros(2, 3, 8, 8))

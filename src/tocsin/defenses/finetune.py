@@ -19,7 +19,7 @@ class FineTune(Defense):
     """Some passes over the clean reserve at a low rate: what only the poison taught is forgotten, or so one hopes."""
 
     name: ClassVar[str] = "finetune"
-    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech", "table"})
 
     epochs: int = 20
     """Passes over the reserve."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from tocsin.errors import InputError
 from tocsin.networks.base import Classifier
 
 
@@ -27,6 +28,11 @@ class MLP(Classifier):
 
     def pool(self, maps: Tensor) -> Tensor:
         return maps.flatten(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        if x.shape[2:] != (1, 1):
+            raise InputError(f"network: it reads rows of tables, got maps (B, C, H, W) of {tuple(x.shape)}; choose another")
+        return super().features(x)
 
 
 class _Layer(nn.Module):
