@@ -51,10 +51,9 @@ def test_a_reserve_is_vetted_as_rows_and_taken_out(tmp_path: Path, train: Path, 
     done = run("reserve", train, "--label", "malicious", "--decisions", tmp_path / "vet" / "candidates.csv", "--out", tmp_path / "split")
     assert done.code == 0, done.err
     assert "--label malicious" in done.out
-    assert "have an exact copy in the training data" in done.out
+    assert "exact copy" not in done.out  # equal rows are natural in tables
     reserve, rest = (load(tmp_path / "split" / name, label="malicious") for name in ("reserve.csv", "train.csv"))
     assert len(reserve) + len(rest) == ROWS
-    assert not {tuple(row) for row in reserve.inputs.tolist()} & {tuple(row) for row in rest.inputs.tolist()}
 
 
 def test_training_and_testing(tmp_path: Path, train: Path, run: Run) -> None:

@@ -24,9 +24,9 @@ in tables rows that are equal by chance are the rule (in real PE headers a fifth
 def match(train: Dataset, reserve: Dataset) -> tuple[Dataset, Dataset, tuple[str, ...]]:
     """``(train, reserve, notes)``: the reserve in the training data's class order, sample size and channels.
 
-    Exact duplicates of training samples are dropped from the reserve if they are few (`MOST_OVERLAP`). Of tables the columns are
-    matched by name, and both sides get the levels that either has. Raises `InputError` if the class sets differ, if more of the
-    reserve lies in the training data, or if it is too small: at least 10 samples a class and 200 in all.
+    Exact duplicates of training samples are dropped from the reserve if they are few (`MOST_OVERLAP`); in tables they stay, and are
+    noted. Of tables the columns are matched by name, and both sides get the levels that either has. Raises `InputError` if the class
+    sets differ, if more of the reserve lies in the training data, or if it is too small: at least 10 samples a class and 200 in all.
     """
     if train.kind != reserve.kind:
         raise InputError(f"reserve: holds {reserve.kind} samples but the training data {train.kind} samples")
@@ -116,6 +116,9 @@ def _apart(train: Dataset, reserve: Dataset) -> tuple[Dataset, list[str]]:
             f"reserve: it overlaps the training data: {where} are also there, value by value; what is trained on cannot be the"
             " clean control; take the reserve's samples out of the training data (tocsin reserve does both)"
         )
+    if train.kind == "table":
+        # Frequent rows are equal by nature. A reserve without them would make their families look too frequent in the training data.
+        return reserve, [*notes, f"{where} of the reserve are equal to rows of the training data, as frequent rows of tables are"]
     return reserve[~shared], [*notes, f"{where} of the reserve also lie in the training data and were dropped from the reserve"]
 
 
