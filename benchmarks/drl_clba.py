@@ -232,7 +232,7 @@ def facts_of(attack: DrlClba) -> Line:
 Variant = Callable[[DrlClba], DrlClba]
 AGENTS: dict[str, tuple[Variant, dict[str, Any]]] = {
     "ddpg": (lambda a: a, {}),
-    "ddpg gamma=0": (lambda a: replace(a, gamma=0.0), {}),
+    "ddpg gamma=0.95": (lambda a: replace(a, gamma=0.95), {}),
     "ddpg one step": (lambda a: replace(a, steps=1, eta=1.0, batches=6 * a.batches), {}),
     "ddpg as specified": (lambda a: a, {"actor_lr": 3e-4, "updates": 4, "actor_every": 4}),
     "ddpg random anchors": (lambda a: replace(a, anchors="random"), {}),
