@@ -309,6 +309,7 @@ def number(value: float) -> str:
     """A score or statistic for reading: three figures, a true minus sign, a dash where there is none."""
     if not math.isfinite(value):
         return "–"
+    value += 0.0  # no minus before zero
     return f"{value:.3g}".replace("-", "−") if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}".replace("-", "−")
 
 
