@@ -33,7 +33,7 @@ from tocsin.runtime import Runtime
 RESERVE = 300
 EQUALISERS = {"eq 3 dB clean": (3.0, False), "eq 6 dB clean": (6.0, False), "eq 1 dB clean": (1.0, False), "eq 3 dB dirty": (3.0, True),
               "eq 6 dB dirty": (6.0, True)}  # fmt: skip
-ATTACKS = ("tone", "noise", "spectrogram-patch", "pbsm", "jingleback", "slu")
+ATTACKS = ("tone", "noise", "spectrogram-patch", "pbsm", "jingleback", "slu", "stego", "drl-clba")
 QUIET = 0.03
 """Of a clip's mean amplitude, added to every bin before the gain and taken off after it, so that quiet bins receive some energy."""
 
