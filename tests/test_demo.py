@@ -82,6 +82,20 @@ def test_speech_is_shown_with_spectrograms_players_and_its_nature(tmp_path: Path
     assert "--normalise clip" in page
 
 
+@pytest.mark.usefixtures("_small")
+def test_a_table_is_shown_by_its_rows(tmp_path: Path) -> None:
+    rows = {row.attack: row for row in demo.run(tmp_path, Runtime(seed=3, device="cpu"), "table")}
+    assert {name: row.planted for name, row in rows.items()} == {"feature-patch": 26, "none": 0}
+    assert '<th scope="col">mean radius</th>' in (tmp_path / "feature-patch" / "index.html").read_text()
+
+
+def test_the_tumours_are_divided_and_no_row_is_twice() -> None:
+    parts = builtin.tumours(5)
+    assert [len(part) for part in parts] == [269, 200, 100]
+    assert len(np.unique(np.concatenate([part.ids for part in parts]))) == 569
+    assert all((part.class_counts > 10).all() for part in parts)
+
+
 def test_a_kind_that_the_demo_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="kind: got 'smell', allowed: image, speech"):
         list(demo.run(tmp_path, Runtime(device="cpu"), "smell"))

@@ -47,6 +47,12 @@ def _words(runtime: Runtime) -> Sets:
     return words(runtime.seed, runtime)
 
 
+def _tumours(runtime: Runtime) -> Sets:
+    from tocsin.data.builtin import tumours
+
+    return tumours(runtime.seed)
+
+
 SHOWS: Mapping[str, Show] = {
     "image": Show(
         "real handwritten digits",
@@ -60,6 +66,13 @@ SHOWS: Mapping[str, Show] = {
         (("spectrogram-patch", {"rate": 0.05, "target": 0}), ("none", {})),
         {"epochs": 10, "batch": 64},
         "scan,spectre,ss",  # Confusion Training, which decides elsewhere, missed PBSM in these data (docs/cli.md)
+    ),
+    "table": Show(
+        "real measurements of breast tumours, 30 columns",
+        _tumours,
+        (("feature-patch", {"rate": 0.1, "target": 1}), ("none", {})),
+        {"epochs": 40, "lr": 3e-3, "batch": 64, "optimizer": "adamw"},
+        "tabular",
     ),
 }
 """Kind of data -> what is shown of it."""

@@ -151,6 +151,7 @@ def test_class_floor_keeps_every_class():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 1000)
     order = np.argsort(labels, kind="stable")  # all of class 0 first: the others live by the floor alone
+    assert len(distil(order, labels, 5, 0.001, 50)) >= 16  # a fold of few rows may get none
     kept = distil(order, labels, 5, 0.1, 50)
     counts, total = np.bincount(labels[kept], minlength=5), np.bincount(labels, minlength=5)
     assert len(kept) >= 100

@@ -17,7 +17,8 @@ from tocsin.cli.console import progress, say, span, table
 def command(
     out: Annotated[Path, typer.Option(help="Folder for the reports and demo.json.")] = Path("tocsin-demo"),
     kind: Annotated[
-        str, typer.Option(help="image: real handwritten digits; speech: synthetic spoken words (extra demo-speech).")
+        str,
+        typer.Option(help="image: real handwritten digits; table: real measurements; speech: synthetic spoken words (extra demo-speech)."),
     ] = "image",
     seed: options.Seed = 0,
     device: options.Device = "auto",

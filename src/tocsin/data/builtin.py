@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import Column, Dataset
 
 SIDE = 16
 _SHARES = (0.5, 0.25)  # of the base digits: train, reserve; the rest is the test set
@@ -31,6 +31,20 @@ def digits(seed: int = 0, train: int = 6000, reserve: int = 1000, test: int = 10
     part = np.searchsorted(np.cumsum(_SHARES), rank, side="right")
     sets = [_variants(pictures, labels, by_class[part == k], size, rng) for k, size in enumerate((train, reserve, test))]
     return sets[0], sets[1], sets[2]
+
+
+def tumours(seed: int = 0, train: int = 269, reserve: int = 200) -> tuple[Dataset, Dataset, Dataset]:
+    """Rows of the table of breast tumours as (train, reserve, test), the test set being what is left of its 569; 30 measurements each.
+
+    Scikit-learn bundles it (Wolberg, Street and Mangasarian, "Breast Cancer Wisconsin (Diagnostic)"). Classes: malignant, benign.
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer()
+    columns, names = tuple(Column(str(name)) for name in bunch.feature_names), tuple(str(name) for name in bunch.target_names)
+    whole = Dataset.of_arrays(np.asarray(bunch.data, np.float64), bunch.target, names, kind="table", columns=columns)
+    order = np.random.default_rng([seed, 0xBC]).permutation(len(whole))
+    return whole[order[:train]], whole[order[train : train + reserve]], whole[order[train + reserve :]]
 
 
 def _variants(pictures: np.ndarray, labels: np.ndarray, base: np.ndarray, size: int, rng: np.random.Generator) -> Dataset:

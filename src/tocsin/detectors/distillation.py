@@ -170,6 +170,7 @@ class Distillation:
 
         def member(k: int) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
             mine = rows[fold[k // 2, rows] == k % 2] if crossed else rows
+            mine = mine if len(mine) else rows  # all in the other fold: a network that saw too much rather than none
             half = fold[k // 2] == k % 2 if how.rotate else None
             return self._member(r, k, torch.from_numpy(mine), half, settings, weights[k], ticker)
 
@@ -316,6 +317,10 @@ def combine(margins: list[np.ndarray], n: int, ignore: np.ndarray, first: float 
     return np.asarray(sum(scaled) / weight.sum(), np.float32)
 
 
+LEAST_KEPT = 16
+"""Rows that every round has, however few there are in all: of four, one fold may well get none."""
+
+
 def distil(order: np.ndarray, labels: np.ndarray, classes: int, share: float, floor: int) -> np.ndarray:
     """Sorted rows for the next round: the first ``share`` of all in ``order`` (n,), topped up so that every class keeps n_c // floor."""
     kept = np.zeros(len(order), bool)
@@ -325,8 +330,8 @@ def distil(order: np.ndarray, labels: np.ndarray, classes: int, share: float, fl
         lacking = len(members) // floor - int(kept[members].sum())
         if lacking > 0:
             kept[members[~kept[members]][:lacking]] = True
-    if kept.sum() < 4:  # tiny sets: a fold each still needs two
-        kept[order[:4]] = True
+    if kept.sum() < LEAST_KEPT:
+        kept[order[:LEAST_KEPT]] = True
     return np.flatnonzero(kept)
 
 
