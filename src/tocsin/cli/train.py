@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,9 @@ from tocsin.cli import options
 from tocsin.cli.console import progress, say, table
 from tocsin.cli.demo import share
 from tocsin.errors import InputError
+
+if TYPE_CHECKING:
+    from tocsin.victim import VictimResult
 
 
 def command(
@@ -71,8 +75,13 @@ def command(
         document: dict[str, Any] = {"attack": measured.recipe() if measured else None, "runs": {n: r.as_dict() for n, r in results.items()}}
         say(jsonlib.dumps(document, indent=2))
     elif not quiet:
-        rows = [[n, f"{r.samples:,}", share(r.acc), share(r.asr), share(r.asr_without_trigger)] for n, r in results.items()]
-        header = ["trained on", "samples", "ACC", "ASR", "ASR, no trigger"]
-        if any(r.fpr is not None for r in results.values()):
-            header, rows = [*header, "FPR"], [[*row, share(r.fpr)] for row, r in zip(rows, results.values(), strict=True)]
-        table(header, rows)
+        show(results)
+
+
+def show(results: Mapping[str, VictimResult]) -> None:
+    """A line for each network, by what it was trained on."""
+    header = ["trained on", "samples", "ACC", "ASR", "ASR, no trigger"]
+    rows = [[n, f"{r.samples:,}", share(r.acc), share(r.asr), share(r.asr_without_trigger)] for n, r in results.items()]
+    if any(r.fpr is not None for r in results.values()):
+        header, rows = [*header, "FPR"], [[*row, share(r.fpr)] for row, r in zip(rows, results.values(), strict=True)]
+    table(header, rows)

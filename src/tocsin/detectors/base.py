@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
+from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -105,3 +106,13 @@ class Detector(ABC):
         trained on and scored like any other row but take no part in the answer about the person's rows; ``flagged`` says of a
         canary whether it would be flagged were its kind the only attack.
         """
+
+
+D = TypeVar("D", bound=Detector)
+
+
+def preset_of(presets: Mapping[str, D], name: str, changes: Mapping[str, Any]) -> D:
+    """The detector called ``name`` in ``presets``, with ``changes`` of single fields. Raises `InputError` for an unknown name."""
+    if name not in presets:
+        raise InputError(f"preset: got {name!r}, allowed: {', '.join(presets)}")
+    return replace(presets[name], **changes)  # type: ignore[type-var]

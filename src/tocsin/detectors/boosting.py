@@ -8,14 +8,14 @@ docs/tables-detection.md says what it finds that networks do not, and the other 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.data.rows import row_hashes
-from tocsin.detectors.base import Detector, Findings
+from tocsin.detectors.base import Detector, Findings, preset_of
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime, Ticker
 
@@ -68,9 +68,7 @@ class Boosting(Detector):
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Boosting:
         """The settings called ``name`` (see `PRESETS`), with ``changes``. Raises `InputError` for an unknown one."""
-        if name not in PRESETS:
-            raise InputError(f"preset: got {name!r}, allowed: {', '.join(PRESETS)}")
-        return replace(PRESETS[name], **changes)
+        return preset_of(PRESETS, name, changes)
 
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
         """Scores, flags and class evidence for the table ``train``; ``reserve``: clean rows of the same classes. Raises `InputError`."""

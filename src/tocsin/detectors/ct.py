@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from tocsin.data.dataset import Dataset, concatenate
-from tocsin.detectors.base import Detector, Findings
+from tocsin.detectors.base import Detector, Findings, preset_of
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
@@ -128,9 +128,7 @@ class ConfusionTraining(Detector):
     @classmethod
     def preset(cls, name: str, **changes: Any) -> ConfusionTraining:
         """The settings called ``name`` (see `PRESETS`), with ``changes``. Raises `InputError` for an unknown one."""
-        if name not in PRESETS:
-            raise InputError(f"preset: got {name!r}, allowed: {', '.join(PRESETS)}")
-        return replace(PRESETS[name], **changes)
+        return preset_of(PRESETS, name, changes)
 
     @property
     def rounds(self) -> int:

@@ -7,13 +7,13 @@ reads as a rule; one that is made of common values, or that only look-alikes car
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
-from tocsin.detectors.base import Detector, Findings, class_evidence
+from tocsin.detectors.base import Detector, Findings, class_evidence, preset_of
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime, Ticker
 from tocsin.stats.value_shift import Stamp, shifted, stamps
@@ -51,9 +51,7 @@ class ValueShift(Detector):
     @classmethod
     def preset(cls, name: str, **changes: Any) -> ValueShift:
         """The settings called ``name`` (see `PRESETS`), with ``changes``. Raises `InputError` for an unknown one."""
-        if name not in PRESETS:
-            raise InputError(f"preset: got {name!r}, allowed: {', '.join(PRESETS)}")
-        return replace(PRESETS[name], **changes)
+        return preset_of(PRESETS, name, changes)
 
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
         """Scores (the highest z of a stamp that a row carries, 0 without one) and flags of the table ``train``."""
