@@ -9,8 +9,9 @@ import pytest
 
 from tests.detectors.coloured import RATE, planted, spoken
 from tests.detectors.synthetic import pictures
+from tocsin.detectors.audio_clips import speakers_of
 from tocsin.detectors.audio_judges import disagreement, judge, levelled, parts
-from tocsin.detectors.audio_stego import AudioStego, speakers_of
+from tocsin.detectors.audio_stego import AudioStego, Heard, sum_excess
 from tocsin.errors import InputError
 from tocsin.panel import configured
 from tocsin.runtime import Runtime
@@ -37,6 +38,33 @@ def test_speakers_where_named_are_matched_across_both_sides() -> None:
     partly = speakers_of(replace(train, groups=None), reserve)
     assert partly is not None
     assert (partly[:40] == -1).all()
+
+
+def handmade(labels: np.ndarray, reserve: np.ndarray) -> Heard:
+    return Heard({}, labels, reserve, np.zeros(len(labels), np.int64), np.zeros((10, len(labels)), np.int64), 10)
+
+
+def test_the_sum_of_all_statistics_names_what_its_own_reserve_does_not_show() -> None:
+    rng = np.random.default_rng(0)
+    labels, reserve = np.concatenate([np.arange(2400) % 10, np.arange(300) % 10]), np.arange(2700) >= 2400
+    total = rng.exponential(size=2700)
+    poison = (labels == 4) & ~reserve & (rng.random(2700) < 0.2)
+    total[poison] += 8
+    total[(labels == 7) & (rng.random(2700) < 0.3)] += 8  # natural: the reserve has it too
+    limits, p = sum_excess(handmade(labels, reserve), total, 0.05)
+    assert p[4] < 0.02
+    assert (np.delete(p, 4) > 0.05).all()
+    assert (total[poison] > limits[4]).all()
+    assert (total[(labels == 4) & ~poison] > limits[4]).mean() < 0.1
+
+
+def test_clean_sums_keep_their_level() -> None:
+    labels, reserve = np.concatenate([np.arange(2400) % 10, np.arange(300) % 10]), np.arange(2700) >= 2400
+    loud = 0
+    for seed in range(200):
+        total = np.random.default_rng(seed).exponential(size=2700) * np.linspace(1, 1.5, 10)[labels]  # classes are not alike
+        loud += sum_excess(handmade(labels, reserve), total, 0.05)[1].min() <= 0.05
+    assert loud <= 10
 
 
 def in_order(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

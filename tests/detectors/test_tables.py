@@ -22,7 +22,7 @@ from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.decide import Scored, judged_apart
 from tocsin.detectors.distillation import combine
 from tocsin.detectors.rules import finished
-from tocsin.detectors.tabular import Tabular, best_rank
+from tocsin.detectors.tabular import Tabular
 from tocsin.detectors.value_shift import ValueShift
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
@@ -120,7 +120,7 @@ def test_the_verdict_of_all_is_the_default_for_tables(
     planted: tuple[Dataset, np.ndarray], reserve: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, truth = planted
-    assert (usual_detector("table"), usual_detector("image"), usual_detector("speech")) == ("tabular", "ct", "ct")
+    assert (usual_detector("table"), usual_detector("image"), usual_detector("speech")) == ("tabular", "ct", "audible")
     monkeypatch.setattr("tocsin.detectors.boosting.PRESETS", {"fast": QUICK})
     report = audit(data, reserve, params={"members": "boosting,value-shift"}, runtime=CPU)
     assert report.settings["detector"] == "tabular"
@@ -225,13 +225,6 @@ def test_halves_have_the_same_classes() -> None:
     labels = np.array([0] * 10 + [1] * 6 + [2])
     half = halves(labels, np.random.default_rng(0))
     assert [np.bincount(half[labels == k], minlength=2).tolist() for k in range(2)] == [[5, 5], [3, 3]]
-
-
-def test_the_best_rank_wins() -> None:
-    sure, blank = np.array([0.0, 1, 2, 3]), np.zeros(4)
-    scores, control = best_rank([(sure, np.array([2.5])), (blank, np.array([0.0]))])
-    np.testing.assert_allclose(scores, -np.log10([2.5 / 5, 2.5 / 5, 2 / 5, 1 / 5]), rtol=1e-6)
-    np.testing.assert_allclose(control, -np.log10([1.5 / 5]), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

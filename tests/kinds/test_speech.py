@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tocsin.attacks.speech import inside
 from tocsin.canaries import TRIGGERS, plant
 from tocsin.data.dataset import Dataset
 from tocsin.detectors import DETECTORS, Asset, ConfusionTraining, SpectralSignatures
@@ -155,20 +156,21 @@ def test_the_rate_belongs_to_the_fingerprint():
 def test_canaries_are_heard_only_where_there_is_sound():
     train = clips(300, seed=3)
     working = plant(train, np.random.default_rng(0))
-    assert working.mask.sum() == 60
+    assert working.mask.sum() == 120
     assert working.dataset.rate == RATE
     added = working.dataset.inputs[300:]
     assert added.dtype == np.int16
     for place, name in enumerate(TRIGGERS["speech"]):
         mine = added[working.trigger[300:] == place]
-        assert len(mine) == 20, name
+        assert len(mine) == 40, name
         assert (np.abs(mine.astype(int)).max(axis=1) > 0).all()
-    stamped = TRIGGERS["speech"]["hiss"](train.inputs, np.random.default_rng(1))
-    assert (stamped[train.inputs == 0] == 0).all()
-    difference = stamped.astype(float) - train.inputs
-    loudest = np.abs(train.inputs.astype(float)).max(axis=1)
-    assert (np.abs(difference).max(axis=1) < 0.06 * loudest + 1).all()
-    assert (np.abs(difference).max(axis=1) > 0).all()
+    for name in ("tone", "hiss"):
+        stamped = TRIGGERS["speech"][name](train.inputs, np.random.default_rng(1))
+        assert (stamped[~inside(train.inputs)] == 0).all()
+        assert (stamped != train.inputs).any(axis=1).all()
+        loudness = np.sqrt(np.square(stamped.astype(float) - train.inputs).sum(1) / (stamped != train.inputs).sum(1))
+        speech = np.sqrt(np.square(train.inputs.astype(float)).sum(1) / inside(train.inputs).sum(1))
+        assert 20 * np.log10(loudness / speech).mean() == pytest.approx(-18, abs=2)
 
 
 def beeping(train: Dataset, count: int, seed: int, target: int = 2) -> tuple[Dataset, np.ndarray]:

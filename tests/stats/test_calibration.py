@@ -5,11 +5,18 @@ from math import comb
 import numpy as np
 import pytest
 
-from tocsin.stats.calibration import conformal, excess, excess_among, tail_excess, upper_limit
+from tocsin.stats.calibration import conformal, excess, excess_among, surprise, tail_excess, upper_limit
 
 
 def plain_conformal(scores, control):
     return np.array([(1 + sum(c >= s for c in control)) / (len(control) + 1) for s in scores])
+
+
+def test_a_control_row_is_as_surprising_as_a_row_like_it():
+    values = np.array([5.0, 1, 3, 3, 0, 9])
+    control = np.array([False, False, True, True, True, True])
+    np.testing.assert_allclose(surprise(values, control), -np.log10([2 / 5, 4 / 5, 3 / 4, 3 / 4, 1, 1 / 4]))
+    np.testing.assert_array_equal(surprise(values, np.zeros(6, bool)), 0)
 
 
 @pytest.mark.parametrize("m", [0, 1, 2, 7, 50])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tocsin.detectors.ac import ActivationClustering
 from tocsin.detectors.asset import Asset
+from tocsin.detectors.audible import Audible
 from tocsin.detectors.audio_stego import AudioStego
 from tocsin.detectors.base import ClassEvidence, Detector, Findings
 from tocsin.detectors.beatrix import Beatrix
@@ -33,11 +34,12 @@ _DETECTORS: tuple[type[Detector], ...] = (
     Boosting,
     ValueShift,
     Tabular,
+    Audible,
 )
 
 DETECTORS: dict[str, type[Detector]] = {cls.name: cls for cls in _DETECTORS}
 """Name -> class."""
-_USUAL: dict[str, str] = {"table": Tabular.name}
+_USUAL: dict[str, str] = {"table": Tabular.name, "speech": Audible.name}
 
 
 def usual_detector(kind: str) -> str:
@@ -49,6 +51,7 @@ __all__ = [
     "DETECTORS",
     "ActivationClustering",
     "Asset",
+    "Audible",
     "AudioStego",
     "Beatrix",
     "Boosting",

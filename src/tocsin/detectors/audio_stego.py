@@ -1,29 +1,30 @@
 """Audio steganography: finds the trigger that a part of a class shares. Specification drl-clba-speech 5.3; docs/audio-stego.md.
 
 Clips are read in several ways (long-term spectrum, narrow peaks, beginning, end, fine residuals). In each class it is asked whether some
-clips share a shift that none of the class's clean reserve clips has, whoever speaks; and whether some are further out, doubted or
-surrounded by another label more often than the reserve's are. No trained victim is read.
+clips share a shift that none of the class's clean reserve clips has, whoever speaks; whether some are further out, doubted or surrounded
+by another label more often than the reserve's are; and, with most of the error, whether all of that together is too much. No trained
+victim is read.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
-from tocsin.detectors.base import Findings, class_evidence
+from tocsin.detectors.audio_clips import VIEWS, Clips, heard
+from tocsin.detectors.base import Findings, class_evidence, found_beside
 from tocsin.detectors.excess import excess_p
 from tocsin.detectors.feature import confidence
 from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
-from tocsin.stats import sounds
-from tocsin.stats.calibration import conformal, tail_excess
+from tocsin.stats.calibration import excess, surprise, tail_excess, upper_limit
 from tocsin.stats.robust import comparable, mad_index
 from tocsin.stats.shared_pattern import Shift, centred, centred_within, cross_fitted, leading, whitener
 from tocsin.stats.voices import voices
@@ -31,29 +32,23 @@ from tocsin.stats.voices import voices
 if TYPE_CHECKING:
     from tocsin.detectors.victim import Victim
 
-VIEWS: Mapping[str, tuple[Callable[[sounds.Sounds], np.ndarray], ...]] = {
-    "long-term spectrum": (sounds.long_term,),
-    "narrow peaks": (sounds.prominence,),
-    "beginning": (sounds.beginning,),
-    "end": (sounds.end,),
-    "residuals": (sounds.residuals, sounds.checks),
-}
-"""By name, what a clip is described by. To add one: a function in `stats/sounds.py` and a line here."""
 DISTANT = ("long-term spectrum", "residuals")
 """Views in which a single clip far from its class is suspect too, whatever others do."""
-_CLIPS = 256
-_SPEND = {"candidates": 0.6, "views": 0.2, "single clips": 0.2}
-"""How alpha is divided: classes that stand out, in all such views together; each view in which a class is above the typical one;
-single clips."""
-_HINT, _PROVED = 0.1, 20.0
-"""Weight of the shift in the scores of a class that is not named, and what the scores of flagged clips are raised by, to be above those."""
+_SPEND = {"everything": 0.6, "candidates": 0.3, "views": 0.05, "single clips": 0.05}
+"""How alpha is divided: all statistics of a clip added up; classes that stand out, in all such views together; each view in which a class
+is above the typical one; each statistic of single clips. A share a of poison in a class of m reserve clips cannot have a p below
+(1 - a)^m, so most of it goes to one test."""
+_PROVED = 20.0
+"""What the scores of flagged clips are raised by, to be above those of classes that are not named."""
+_AGREES = 0.05
+"""In a class that is named, a view's shifted clips are flagged too if its own test, uncorrected, comes to this."""
 _ABOVE_TYPICAL = 1.0
 """Deviations by which a class's gain must exceed the median class's for a view to be tested by itself."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """All clips of an audit, the inspected first."""
+    """All clips of an audit, the inspected first, as their classes have them."""
 
     views: Mapping[str, np.ndarray]
     """By name (n + m, d) float64, from the median of the class."""
@@ -82,6 +77,14 @@ class Shifts:
         """(size of class k,) log odds of being shifted, added up over ``views`` (views,) bool."""
         return np.asarray(np.sum([self.found[k, view].odds for view, taken in zip(VIEWS, views, strict=True) if taken], axis=0))
 
+    def everywhere(self, view: str, labels: np.ndarray) -> np.ndarray:
+        """(n + m,) log odds of being shifted in one view; certainly not for classes without clips."""
+        out = np.full(len(labels), -60.0)
+        for (k, name), shift in self.found.items():
+            if name == view:
+                out[labels == k] = shift.odds
+        return out
+
 
 @dataclass(frozen=True)
 class AudioStego(VictimReader):
@@ -89,6 +92,7 @@ class AudioStego(VictimReader):
 
     name: ClassVar[str] = "audio-stego"
     kinds: ClassVar[frozenset[str]] = frozenset({"speech"})
+    takes_canaries: ClassVar[bool] = True
     paper: ClassVar[Mapping[str, Any]] = {"judge_epochs": 20, "folds": 10}
 
     alpha: float = 0.05
@@ -103,16 +107,24 @@ class AudioStego(VictimReader):
     """A class is a candidate in a view if a shared shift explains more of it than of the median class, by so many robust deviations."""
     share: float = 0.01
     """Single clips: suspect beyond what this share of the reserve exceeds."""
+    sum_share: float = 0.05
+    """All statistics added up: suspect beyond what this share of the reserve exceeds."""
     judge_folds: int = 3
     """Networks of the label check; each judges the part that it was not trained on."""
     judge_epochs: int = 8
     """Passes each of them is trained for; 0 leaves the label check and the collision test out."""
 
     def __post_init__(self) -> None:
-        if not (0 < self.alpha < 1 and 0 <= self.shrink <= 1 and 0 <= self.share <= 0.5 and math.isfinite(self.stands_out)):
+        if not (
+            0 < self.alpha < 1
+            and 0 <= self.shrink <= 1
+            and 0 <= self.share <= 0.5
+            and 0 < self.sum_share <= 0.5
+            and math.isfinite(self.stands_out)
+        ):
             raise InputError(
-                f"alpha {self.alpha}, shrink {self.shrink}, share {self.share}, stands_out {self.stands_out}: "
-                "allowed are an alpha between 0 and 1, a shrink from 0 to 1, a share from 0 to 0.5 and a finite number"
+                f"alpha {self.alpha}, shrink {self.shrink}, share {self.share}, sum_share {self.sum_share}, stands_out {self.stands_out}: "
+                "allowed are an alpha between 0 and 1, a shrink from 0 to 1, shares up to 0.5 and a finite number"
             )
         if self.voices < 1 or self.folds < 2 or self.judge_folds < 2 or self.judge_epochs < 0:
             raise InputError(
@@ -124,59 +136,54 @@ class AudioStego(VictimReader):
     def asks_network(self) -> bool:
         return False
 
-    def judge(self, victim: Victim) -> Findings:
+    def inspect(
+        self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None, victim: Victim | None = None
+    ) -> Findings:
+        """As `Detector.inspect`; ``victim`` is not read. Clips are heard and judged once, canaries among them. What is asked of a class
+        is asked without them, and again beside each kind. Raises `InputError` without a sampling rate."""
         began = time.monotonic()
-        train, reserve, runtime = victim.train, victim.reserve, victim.runtime
-        heard = self._listen(train, reserve, runtime)
+        clips = heard(train, reserve, runtime, self.judge_folds, self.judge_epochs)
         listened = time.monotonic()
-        shifts = self._shifts(heard, runtime)
-        shifted = time.monotonic()
-        single = self._single(heard, train, reserve, runtime)
-        judged = time.monotonic()
-        scores, flagged, p, evidence = self._decide(heard, shifts, single)
-        n = len(train)
-        suspects = p <= self.alpha
-        statistic = -np.log10(np.maximum(p, 1e-300))
+        found = found_beside(lambda rows: self.decided(clips.part(rows), runtime), canaries, len(train))
+        now = time.monotonic()
+        return replace(found, timings={"listening": listened - began, "deciding": now - listened, "total": now - began})
+
+    def judge(self, victim: Victim) -> Findings:
+        return self.inspect(victim.train, victim.reserve, victim.runtime)
+
+    def decided(self, clips: Clips, runtime: Runtime) -> Findings:
+        """What is found in the inspected ``clips``."""
+        those = self._listen(clips, runtime)
+        shifts = self._shifts(those, runtime)
+        scores, flagged, p, evidence = self._decide(those, shifts, self._single(those) | dict(clips.judged))
+        n = int((~clips.reserve).sum())
         return Findings(
             detector=self.name,
             preset=self.preset_name,
             scores=scores[:n].astype(np.float32),
             flagged=flagged[:n],
-            classes=class_evidence(train.classes, train.labels, flagged[:n], statistic, p, suspects),
+            classes=class_evidence(clips.names, clips.labels[:n], flagged[:n], -np.log10(np.maximum(p, 1e-300)), p, p <= self.alpha),
             confidence=confidence(p, bool(flagged[:n].any())),
             control=scores[n:].astype(np.float32),
             evidence={"settings": asdict(self), **evidence},
-            timings={
-                "listening": listened - began, "shared patterns": shifted - listened, "single clips": judged - shifted,
-                "total": time.monotonic() - began,
-            },
-        )  # fmt: skip
+        )
 
     def statistics(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
         """By name, (N,) of the inspected clips: each statistic by itself, without any decision; for benchmarks."""
-        heard = self._listen(train, reserve, runtime)
-        shifts, out = self._shifts(heard, runtime), {}
-        for view in VIEWS:
-            values = np.zeros(len(heard.labels))
-            for (k, name), shift in shifts.found.items():
-                if name == view:
-                    values[heard.labels == k] = shift.odds
-            out[f"shared: {view}"] = values
-        out |= self._single(heard, train, reserve, runtime)
-        return {name: values[: len(train)] for name, values in out.items()}
+        clips = heard(train, reserve, runtime, self.judge_folds, self.judge_epochs)
+        those = self._listen(clips, runtime)
+        shifts = self._shifts(those, runtime)
+        out = {f"shared: {view}": shifts.everywhere(view, those.labels) for view in VIEWS}
+        return {name: values[: len(train)] for name, values in (out | self._single(those) | dict(clips.judged)).items()}
 
-    def _listen(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Heard:
-        labels = np.concatenate([train.labels, reserve.labels])
-        inside = np.arange(len(labels)) >= len(train)
-        raw = read(train, reserve, runtime)
-        views = {name: centred(values, labels) for name, values in raw.items()}
+    def _listen(self, clips: Clips, runtime: Runtime) -> Heard:
+        labels, inside, classes = clips.labels, clips.reserve, len(clips.names)
+        views = {name: centred(values, labels) for name, values in clips.views.items()}
         sound = np.concatenate([v / max(float(np.sqrt(np.square(v).sum(1).mean())), 1e-9) for v in views.values()], axis=1)
-        speakers = speakers_of(train, reserve)
         rng = np.random.default_rng([runtime.seed, 0xA1])
         fold = np.zeros(len(labels), np.int64)
         fold[np.flatnonzero(inside)[np.lexsort((rng.random(inside.sum()), labels[inside]))]] = np.arange(inside.sum()) % self.folds
-        classes = len(train.classes)
-        voice = np.stack([voices(sound, labels, k, self.voices, rng, speakers) for k in range(classes)])
+        voice = np.stack([voices(sound, labels, k, self.voices, rng, clips.speakers) for k in range(classes)])
         return Heard(views, labels, inside, fold, voice, classes)
 
     def _white(self, heard: Heard, k: int, view: str) -> np.ndarray:
@@ -201,20 +208,14 @@ class AudioStego(VictimReader):
         runtime.progress("shared patterns", 1.0)
         return Shifts(found, np.stack([mad_index(column) for column in gain.T], axis=1), p)
 
-    def _single(self, heard: Heard, train: Dataset, reserve: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
-        """By name (n + m,): statistics of clips by themselves, comparable between classes."""
+    def _single(self, heard: Heard) -> dict[str, np.ndarray]:
+        """By name (n + m,): how far out clips are by themselves, comparable between classes."""
         out = {f"distance: {view}": np.zeros(len(heard.labels)) for view in DISTANT}
         for view in DISTANT:
             for k in np.unique(heard.labels).tolist():
                 mine = heard.labels == k
                 white = centred_within(self._white(heard, k, view), heard.voice[k][mine])
                 out[f"distance: {view}"][mine] = comparable(np.square(white).sum(1))
-        if self.judge_epochs:
-            from tocsin.detectors.audio_judges import judge
-
-            clips = np.concatenate([np.asarray(train.inputs), np.asarray(reserve.inputs)])
-            judged = judge(clips, heard.labels, heard.classes, train.rate or 0, self.judge_folds, self.judge_epochs, runtime)
-            out |= {"doubted label": judged.doubt, "other labels around": judged.collision}
         return out
 
     def _decide(
@@ -222,34 +223,59 @@ class AudioStego(VictimReader):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """(scores (n + m,), flagged (n + m,), p-values (classes,), evidence)."""
         labels, reserve, classes = heard.labels, heard.reserve, heard.classes
-        present = np.unique(labels[~reserve]).tolist()
-        odds, flagged = np.zeros(len(labels)), np.zeros(len(labels), bool)
-        outstanding, tested = shifts.index > self.stands_out, shifts.index > _ABOVE_TYPICAL
-        # Where nothing stands out, what stands out most is the hint that clips are ranked by.
-        chosen = {k: outstanding[k] if outstanding[k].any() else shifts.index[k] == shifts.index[k].max() for k in present}
-        candidates = [k for k in present if outstanding[k].any()]
-        together = unlike_reserve(heard, {k: shifts.odds(k, chosen[k]) > 0 for k in present})
-        together = np.where(outstanding.any(1), np.minimum(1.0, together * max(1, len(candidates)) / _SPEND["candidates"]), 1.0)
-        each = np.where(tested, np.minimum(1.0, shifts.p * max(1, int(tested.sum())) / _SPEND["views"]), 1.0)
-        for k in present:
-            telling = each[k] <= self.alpha
-            if together[k] <= self.alpha:
-                telling = telling | chosen[k]
-            if telling.any():
-                values = shifts.odds(k, telling)
-                flagged[labels == k] = values > 0
-                odds[labels == k] = np.where(values > 0, values + _PROVED, _HINT * values)
-            else:
-                odds[labels == k] = _HINT * shifts.odds(k, chosen[k])
-        p, surprise, alone = np.minimum(together, each.min(1)), np.zeros(len(labels)), {}
+        flagged = np.zeros(len(labels), bool)
+        # A view in which a clip is on the side of the clean ones says nothing of it.
+        odd = {view: np.maximum(shifts.everywhere(view, labels), 0.0) for view in VIEWS} | dict(single)
+        total = np.sum([surprise(values, reserve) for values in odd.values()], axis=0)
+        limits, everything = sum_excess(heard, total, self.sum_share)
+        p = np.minimum(1.0, everything / _SPEND["everything"])
+        alone = {}
         for name, values in single.items():
-            limits, mine = tail_excess(values[~reserve], labels[~reserve], values[reserve], labels[reserve], classes, self.share)
+            beyond, mine = tail_excess(values[~reserve], labels[~reserve], values[reserve], labels[reserve], classes, self.share)
             mine = np.minimum(1.0, mine * len(single) / _SPEND["single clips"])
             p, alone[name] = np.minimum(p, mine), mine.tolist()
-            flagged |= (mine <= self.alpha)[labels] & (values > limits[labels])
-            surprise -= np.log10(conformal(values, values[reserve]))
+            flagged |= (mine <= self.alpha)[labels] & (values > beyond[labels])
+        together, each, candidates = self._shifted(heard, shifts)
+        p = np.minimum(p, np.minimum(together, each.min(1)))
+        scores = total.copy()
+        for k in np.flatnonzero(p <= self.alpha):
+            mine = labels == k
+            agreeing = shifts.odds(k, shifts.p[k] <= _AGREES)
+            flagged[mine] |= (total[mine] > limits[k]) | (agreeing > 0)
+            scores[mine] += np.where(flagged[mine], _PROVED + np.maximum(agreeing, 0.0), 0.0)
         told = {v: {"index": shifts.index[:, c].tolist(), "p": shifts.p[:, c].tolist()} for c, v in enumerate(VIEWS)}
-        return odds + surprise, flagged, p, {"views": told, "single clips": alone, "candidates": candidates}
+        evidence = {"everything": everything.tolist(), "views": told, "single clips": alone, "candidates": candidates}
+        return scores, flagged, p, evidence
+
+    def _shifted(self, heard: Heard, shifts: Shifts) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """p-values of the shared patterns: (classes,) of the views in which a class stands out, together; (classes, views) of each view in
+        which it is above the typical class; and the classes that stand out."""
+        outstanding, tested = shifts.index > self.stands_out, shifts.index > _ABOVE_TYPICAL
+        candidates = np.flatnonzero(outstanding.any(1)).tolist()
+        together = unlike_reserve(heard, {k: shifts.odds(k, outstanding[k]) > 0 for k in candidates})
+        together = np.where(outstanding.any(1), np.minimum(1.0, together * max(1, len(candidates)) / _SPEND["candidates"]), 1.0)
+        each = np.where(tested, np.minimum(1.0, shifts.p * max(1, int(tested.sum())) / _SPEND["views"]), 1.0)
+        return together, each, candidates
+
+
+def sum_excess(heard: Heard, total: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """((classes,) limits of ``total`` (n + m,) from which clips of a named class are flagged, (classes,) p-values).
+
+    A class must have more clips beyond what a ``share`` of the whole reserve exceeds than the whole reserve has (times the number of
+    classes), and than its own reserve has; the second says whether the class is only unlike the others. The flags go on down to the highest
+    of its own reserve clips, at most to what twice the ``share`` exceeds.
+    """
+    labels, reserve, classes = heard.labels, heard.reserve, heard.classes
+    control, everyone = total[reserve], np.arange(classes)
+    beyond = total > upper_limit(control, share)
+    sizes, found = (np.bincount(labels[~reserve & rows], minlength=classes) for rows in (np.ones(len(labels), bool), beyond))
+    clean = np.full(classes, int((beyond & reserve).sum())), np.full(classes, len(control))
+    elsewhere = np.minimum(1.0, excess(found, sizes, *clean) * max(1, np.count_nonzero(sizes)))
+    own = unlike_reserve(heard, {k: beyond[labels == k] for k in everyone})
+    highest = np.full(classes, -np.inf)
+    np.maximum.at(highest, labels[reserve], control)
+    limits = np.minimum(upper_limit(control, share), np.maximum(highest, upper_limit(control, 2 * share)))
+    return limits, np.maximum(elsewhere, own)
 
 
 def unlike_reserve(heard: Heard, shifted: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -268,35 +294,3 @@ def unlike_reserve(heard: Heard, shifted: Mapping[int, np.ndarray]) -> np.ndarra
     for k, (x, n, c, m) in counts.items():
         p[k] = excess_p(x, n, c, m, typical) if x and m else 1.0
     return p
-
-
-def read(train: Dataset, reserve: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
-    """What each of `VIEWS` says of the clips of both sides: (n + m, d) by name."""
-    import torch
-
-    from tocsin.attacks.speech import spans
-    from tocsin.kinds.speech import SpeechKind
-
-    if train.rate is None:
-        raise InputError("audio-stego: the clips' sampling rate is not known")
-    kind, device = SpeechKind(train.rate, 0.0, 1.0), runtime.torch_device()
-    told: dict[str, list[np.ndarray]] = {name: [] for name in VIEWS}
-    total = len(train) + len(reserve)
-    for side, before in ((train, 0), (reserve, len(train))):
-        for start in range(0, len(side), _CLIPS):
-            clips = np.array(side.inputs[start : start + _CLIPS])
-            power = kind.power(torch.from_numpy(clips).to(device)).cpu().numpy()
-            part = sounds.Sounds(clips, power, *spans(clips), kind.bands.numpy(), kind.frame[2], train.rate)
-            for name, ways in VIEWS.items():
-                told[name].append(np.concatenate([way(part) for way in ways], axis=1))
-            runtime.progress("listening", (before + start + len(clips)) / total)
-    return {name: np.concatenate(values) for name, values in told.items()}
-
-
-def speakers_of(train: Dataset, reserve: Dataset) -> np.ndarray | None:
-    """(n + m,) int64 number of each clip's speaker, -1 where not known; None where no data name any."""
-    if train.groups is None and reserve.groups is None:
-        return None
-    named = np.concatenate([np.full(len(side), "") if side.groups is None else side.groups.astype(str) for side in (train, reserve)])
-    names, number = np.unique(named, return_inverse=True)
-    return np.asarray(np.where(names == "", -1, np.arange(len(names)))[number.reshape(-1)], np.int64)

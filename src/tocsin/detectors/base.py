@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -116,3 +116,22 @@ def preset_of(presets: Mapping[str, D], name: str, changes: Mapping[str, Any]) -
     if name not in presets:
         raise InputError(f"preset: got {name!r}, allowed: {', '.join(presets)}")
     return replace(presets[name], **changes)  # type: ignore[type-var]
+
+
+def found_beside(find: Callable[[np.ndarray], Findings], canaries: np.ndarray | None, n: int) -> Findings:
+    """What a method finds in the person's rows of ``n`` without any canary, with scores and flags for canaries as well.
+
+    ``find`` is the method on some rows (n,) bool. Each kind of canary is judged beside those of the person's rows that were not
+    flagged, as if it were the only attack; ``canaries`` as in `Detector.inspect`.
+    """
+    kinds = np.full(n, -1, np.int8) if canaries is None else canaries
+    real = kinds < 0
+    found = find(real)
+    scores, flagged, rest = np.zeros(n, np.float32), np.zeros(n, bool), real.copy()
+    scores[real], flagged[real], rest[real] = found.scores, found.flagged, ~found.flagged
+    for kind in range(int(kinds.max(initial=-1)) + 1):
+        mine = kinds == kind
+        rows = rest | mine
+        beside = find(rows)
+        scores[mine], flagged[mine] = beside.scores[mine[rows]], beside.flagged[mine[rows]]
+    return replace(found, scores=scores, flagged=flagged)

@@ -22,6 +22,20 @@ def conformal(scores: np.ndarray, control: np.ndarray) -> np.ndarray:
     return np.asarray((1.0 + above) / (len(ordered) + 1.0))
 
 
+def surprise(values: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """(N,) -log10 of the share of the others of the ``control`` (N,) bool that have ``values`` (N,) as high; what is rare is surprising.
+
+    A row of the control is compared with the rest of it, so that it is treated as a row that is like it.
+    """
+    return np.asarray(-np.log10(np.where(control, _leaving_one(values, control), conformal(values, values[control]))))
+
+
+def _leaving_one(values: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """As `conformal`, each row less one of the control: itself."""
+    m = max(1, int(control.sum()))
+    return np.asarray(np.maximum(1.0, conformal(values, values[control]) * (m + 1) - 1) / m)
+
+
 def upper_limit(control: np.ndarray, share: float) -> float:
     """The score that a new clean sample exceeds with a probability of at most ``share``; infinity where the control is too small."""
     place = math.ceil((1 - share) * (len(control) + 1) - 1e-9)

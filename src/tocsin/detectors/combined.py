@@ -1,0 +1,131 @@
+"""Several auditors, one verdict: what the detectors share that ask others. What one auditor does not learn it cannot find.
+
+Each member is asked at its share of the error. A class is named if any member names it; what any member flags is flagged; the score of a
+row is the best place that any of them gives it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tocsin.data.dataset import Dataset
+from tocsin.detectors.base import Detector, Findings, class_evidence
+from tocsin.errors import InputError
+from tocsin.runtime import Runtime
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class Combined(Detector):
+    """Base of the detectors that merge what others find: a frozen dataclass whose fields are the settings, with a sentence each."""
+
+    allowed: ClassVar[Mapping[str, type[Detector]]]
+    """By name, the detectors that can be members; all of them take canaries."""
+    weights: ClassVar[Mapping[str, float]] = {}
+    """By name, how large a member's part of alpha is beside the others'; 1 where it is not given."""
+
+    preset_name: str = "fast"
+    """The preset the settings started from; for the report only."""
+    members: tuple[str, ...] = ()
+    """Which are asked."""
+    alpha: float = 0.01
+    """Bound on the chance of naming any class of a clean data set; the members that test have parts of it."""
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.members if name not in self.allowed]
+        if wrong or not self.members or len(set(self.members)) < len(self.members):
+            raise InputError(f"members: got {', '.join(self.members) or 'none'}; allowed are different ones of {', '.join(self.allowed)}")
+        if not 0 < self.alpha < 1:
+            raise InputError(f"alpha: got {self.alpha}, allowed is a number between 0 and 1")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """fast, thorough or paper, of each member that has it, with ``changes``. Raises `InputError` for an unknown one."""
+        if name not in ("fast", "thorough", "paper"):
+            raise InputError(f"preset: got {name!r}, allowed: fast, thorough, paper")
+        return cls(**{"preset_name": name, **changes})
+
+    def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
+        """Scores (the best rank that any member gives a row), flags and class evidence for ``train``. Raises `InputError`."""
+        found = [member.inspect(train, reserve, runtime, canaries=canaries) for member in self.built()]
+        return self.merged(found, train, reserve, canaries)
+
+    def built(self) -> list[Detector]:
+        """The members, with their parts of alpha where they have one."""
+        (kind,) = self.kinds
+        made = []
+        for name, part in zip(self.members, self.parts(), strict=True):
+            method = self.allowed[name]
+            try:
+                one = method.preset_for(kind, self.preset_name)
+            except InputError:  # a preset that this member does not have
+                one = method.preset_for(kind, "fast")
+            made.append(replace(one, alpha=part * self.alpha) if hasattr(one, "alpha") else one)  # type: ignore[type-var]
+        return made
+
+    def parts(self) -> np.ndarray:
+        """(members,) part of alpha that each has; they sum to 1."""
+        weights = np.array([self.weights.get(name, 1.0) for name in self.members])
+        return np.asarray(weights / weights.sum())
+
+    def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """((N,) bool: what is flagged after what the members ``found``, what else the report should hold); ``real``: the person's rows."""
+        return np.asarray(np.any([one.flagged for one in found], axis=0)), {}
+
+    def merged(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, canaries: np.ndarray | None = None) -> Findings:
+        """One verdict from what the members ``found`` in ``train``."""
+        heard = time.monotonic()
+        real = np.ones(len(train), bool) if canaries is None else canaries < 0
+        flagged, more = self.flags(found, train, reserve, real)
+        scores, control = best_rank([(one.scores, one.control) for one in found])
+        each = [[c.p_value / part for c in one.classes] for one, part in zip(found, self.parts(), strict=True)]
+        p = np.minimum(1.0, np.min(each, axis=0))
+        named = np.any([[c.suspect for c in one.classes] for one in found], axis=0)
+        loud = [one for one in found if one.flagged[real].any()]
+        now = time.monotonic()
+        return Findings(
+            detector=self.name,
+            preset=self.preset_name,
+            scores=scores,
+            flagged=flagged,
+            classes=class_evidence(train.classes, train.labels[real], flagged[real], -np.log10(np.maximum(p, 1e-300)), p, named),
+            confidence=max(one.confidence for one in loud) if loud else min(one.confidence for one in found),
+            threshold=None,
+            control=control,
+            evidence={
+                "settings": asdict(self),
+                "members": {
+                    one.detector: {"flagged": int(one.flagged[real].sum()), "p": [c.p_value for c in one.classes], **dict(one.evidence)}
+                    for one in found
+                },
+                **more,
+            },
+            timings={
+                **{one.detector: one.timings["total"] for one in found},
+                "merging": now - heard,
+                "total": sum(one.timings["total"] for one in found) + now - heard,
+            },
+        )
+
+
+def best_rank(views: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """((N,), (M,)) float32: -log10 of the best share of inspected rows that score as high, over the ``views`` (scores, control).
+
+    Rows that share a score share its mean place, so that a view which knows nothing of most rows says nothing of them. A control row is
+    placed as if it had been inspected.
+    """
+    best, aside = np.zeros(len(views[0][0])), np.full(min(len(control) for _, control in views), 0.0)
+    for scores, control in views:
+        ordered = np.sort(scores)
+        for values, out in ((scores, best), (control[: len(aside)], aside)):
+            above = len(ordered) - np.searchsorted(ordered, values, side="right")
+            alike = np.searchsorted(ordered, values, side="right") - np.searchsorted(ordered, values, side="left")
+            np.maximum(out, -np.log10((above + (alike + 1) / 2) / (len(ordered) + 1)), out=out)
+    return best.astype(np.float32), aside.astype(np.float32)
