@@ -4,10 +4,10 @@ python benchmarks/speech_audit.py --out benchmarks/results/speech_audit.jsonl --
 python benchmarks/speech_audit.py --out benchmarks/results/speech_audit.jsonl --seeds 0 1 2 3 4 5 6 7 8 9 --attacks clean
 python benchmarks/speech_audit.py --out benchmarks/results/speech_audit.jsonl --seeds 0 1 2 --data commands --attacks clean
 
-What is audited: FSDD's official training split, or as many clips of ten command words, less a reserve of 300 drawn
-by class; speakers are not named. The target is class seed mod 10. Each line: the verdict of the default for speech and of each member, with the
-canaries they found; the share of planted clips (TPR) and of others (FPR) flagged; the areas under the curve inside the target class; and
-whether the attack works at all: ASR of the usual victim trained on the poisoned clips, and of one trained on clean clips (the control).
+What is audited: FSDD's official training split, or as many clips of ten command words, less a reserve of 300 drawn by class; speakers are
+not named. The target is class seed mod 10. Each line: the verdict of the default for speech and of each member, with the canaries they
+found; the share of planted clips (TPR) and of others (FPR) flagged; the areas under the curve inside the target class; and whether the
+attack works at all: ASR of the usual victim trained on the poisoned clips, and of one trained on clean clips (the control).
 ``drl-clba`` is what its cache holds or takes minutes to learn. Needs soundfile.
 """
 

@@ -36,11 +36,11 @@ def audit(
     """Which samples of ``train`` plant a backdoor?
 
     ``reserve``: clean samples of the same classes, none of them in ``train``; the answer is only as good as the reserve is clean.
-    ``detector``: one name or several (``"ct,ss,scan"``; None: ``tabular`` for tables, else ``ct``); the first decides, and the report
-    shows where the others agree (`tocsin.panel`). ``params`` overrides single settings of the preset, of the first detector or, as
-    ``"ss.oracle"``, of the one that is named. ``canaries`` plants samples with known triggers in the working copy to measure what
-    would have been found (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces ``seed`` and
-    ``device``. Raises `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
+    ``detector``: one name or several (``"ct,ss,scan"``; None: ``tabular`` for tables, ``audible`` for speech, else ``ct``); the first
+    decides, and the report shows where the others agree (`tocsin.panel`). ``params`` overrides single settings of the preset, of the first
+    detector or, as ``"ss.oracle"``, of the one that is named. ``canaries`` plants samples with known triggers in the working copy to
+    measure what would have been found (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces
+    ``seed`` and ``device``. Raises `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
     """
     began = time.monotonic()
     runtime = runtime if runtime is not None else Runtime(device=device, seed=seed)

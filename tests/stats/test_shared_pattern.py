@@ -63,17 +63,16 @@ def test_a_held_out_reserve_sample_is_treated_as_an_inspected_one_is() -> None:
 
 
 def test_clean_samples_are_called_shifted_no_oftener_than_the_reserve() -> None:
-    """Nothing is learned from who is reserve. (Rarer they may be: fits that disagree about which end is shifted cancel for them.)"""
+    """Nothing is learned from who is reserve."""
     mine, theirs = [], []
     for seed in range(12):
         x, voice, reserve, _ = clips(100 + seed, 0.0)
         x = np.where(np.arange(12) == 0, np.sign(x) * np.abs(x) ** 1.3, x)  # heavy tails in one direction
-        fold = np.zeros(len(x), np.int64)
-        fold[reserve] = np.arange(reserve.sum()) % 5
+        fold = np.arange(len(x)) % 5
         side = cross_fitted(x, voice, reserve, fold).odds > 0
         mine.append(side[~reserve].mean())
         theirs.append(side[reserve].mean())
-    assert np.mean(mine) < np.mean(theirs) + 0.03
+    assert abs(np.mean(mine) - np.mean(theirs)) < 0.05
 
 
 def test_nothing_to_split() -> None:

@@ -34,7 +34,8 @@ Detectors = Annotated[
     typer.Option(
         "--detectors",
         "--detector",
-        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. Default: tabular for tables, else ct.",
+        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. "
+        "Default: tabular for tables, audible for speech, else ct.",
         show_default=False,
     ),
 ]

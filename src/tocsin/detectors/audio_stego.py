@@ -57,7 +57,7 @@ class Heard:
     reserve: np.ndarray
     """(n + m,) bool."""
     fold: np.ndarray
-    """(n + m,) int64, of the reserve."""
+    """(n + m,) int64."""
     voice: np.ndarray
     """(classes, n + m) int64: what each clip sounds like, as the other classes see it."""
     classes: int
@@ -182,7 +182,8 @@ class AudioStego(VictimReader):
         sound = np.concatenate([v / max(float(np.sqrt(np.square(v).sum(1).mean())), 1e-9) for v in views.values()], axis=1)
         rng = np.random.default_rng([runtime.seed, 0xA1])
         fold = np.zeros(len(labels), np.int64)
-        fold[np.flatnonzero(inside)[np.lexsort((rng.random(inside.sum()), labels[inside]))]] = np.arange(inside.sum()) % self.folds
+        for side in (~inside, inside):
+            fold[np.flatnonzero(side)[np.lexsort((rng.random(side.sum()), labels[side]))]] = np.arange(side.sum()) % self.folds
         voice = np.stack([voices(sound, labels, k, self.voices, rng, clips.speakers) for k in range(classes)])
         return Heard(views, labels, inside, fold, voice, classes)
 

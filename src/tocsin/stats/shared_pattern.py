@@ -150,14 +150,13 @@ def _fit(x: np.ndarray, member: np.ndarray, free: np.ndarray, p: np.ndarray, rou
 def cross_fitted(x: np.ndarray, voice: np.ndarray, reserve: np.ndarray, fold: np.ndarray) -> Shift:
     """`common_shift` of one class with its clean samples known, all but one ``fold`` (n,) int64 of them at a time.
 
-    A sample of ``reserve`` (n,) bool gets the odds of the fit that was not told it is clean, so it is treated exactly as a clean inspected
-    sample is; these get the mean over the fits. ``fold`` matters for the reserve only.
+    Every sample, inspected or of the ``reserve`` (n,) bool, gets the odds of the fit that was told nothing of its fold. So a reserve
+    sample is treated exactly as a clean inspected one is, whatever the fits disagree about.
     """
-    folds = np.unique(fold[reserve]) if reserve.any() else np.array([-1])
-    fits = [common_shift(x, voice, reserve & (fold != held)) for held in folds]
-    odds = np.mean([fit.odds for fit in fits], axis=0)
-    for held, fit in zip(folds, fits, strict=True):
-        mine = reserve & (fold == held)
-        odds[mine] = fit.odds[mine]
-    share, length, gain = np.mean([(fit.share, fit.length, fit.gain) for fit in fits], axis=0).tolist()
+    held = np.where(np.isin(fold, fold[reserve]), fold, -1)  # folds without clean samples share the fit that knows all of them
+    fits = {part: common_shift(x, voice, reserve & (held != part)) for part in np.unique(held).tolist()}
+    odds = np.zeros(len(x))
+    for part, fit in fits.items():
+        odds[held == part] = fit.odds[held == part]
+    share, length, gain = np.mean([(fit.share, fit.length, fit.gain) for fit in fits.values()], axis=0).tolist()
     return Shift(odds, share, length, gain)
