@@ -65,7 +65,7 @@ SHOWS: Mapping[str, Show] = {
         _words,
         (("spectrogram-patch", {"rate": 0.05, "target": 0}), ("none", {})),
         {"epochs": 10, "batch": 64},
-        "scan,spectre,ss",  # Confusion Training, which decides elsewhere, missed PBSM in these data (docs/cli.md)
+        "audible",
     ),
     "table": Show(
         "real measurements of breast tumours, 30 columns",

@@ -63,7 +63,7 @@ def speech(seed: int, share: float) -> Case:
     """Made-up words; a share of class 3 carries one and the same equaliser."""
     clean, reserve = coloured.spoken(480, seed=seed), coloured.spoken(240, seed=1000 + seed)
     train, truth = coloured.planted(clean, share, seed=seed) if share else (clean, np.zeros(len(clean), bool))
-    return Case(train, reserve, truth, Victim.untrained(train, reserve, Runtime(device="cpu", seed=1)))
+    return Case(train, reserve, truth)
 
 
 def few_words(seed: int, share: float) -> Case:
@@ -131,9 +131,7 @@ TABLE = {
 }  # fmt: skip
 names = pytest.mark.parametrize("name", list(DETECTORS))
 measured = pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.tpr is not None])
-readers = pytest.mark.parametrize(
-    "name", [name for name, cls in DETECTORS.items() if issubclass(cls, VictimReader) and not cls.takes_canaries]
-)
+readers = pytest.mark.parametrize("name", [name for name, cls in DETECTORS.items() if issubclass(cls, VictimReader)])
 on_features = pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.make is features])
 
 

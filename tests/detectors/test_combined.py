@@ -9,6 +9,7 @@ from tests.detectors.coloured import planted, spoken
 from tocsin.auditing import audit
 from tocsin.canaries import TRIGGERS
 from tocsin.data.dataset import Dataset
+from tocsin.detectors import audio_stego
 from tocsin.detectors.audible import Audible
 from tocsin.detectors.audio_stego import AudioStego
 from tocsin.detectors.base import Findings, class_evidence, found_beside
@@ -100,8 +101,7 @@ def test_canaries_are_judged_beside_what_was_not_flagged() -> None:
 
 def test_the_default_for_speech_finds_canaries_and_they_move_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without judges, which are trained on all clips, the verdict is exactly that without canaries."""
-    quick = {"fast": lambda **changes: AudioStego(judge_epochs=0, folds=3, voices=4, **changes)}
-    monkeypatch.setattr(AudioStego, "preset", classmethod(lambda cls, name, **changes: quick[name](**changes)))
+    monkeypatch.setattr(audio_stego, "PRESETS", {"fast": AudioStego(judge_epochs=0, folds=3, voices=4)})
     (train, truth), reserve, runtime = planted(spoken(480, seed=0), 0.35, seed=0), spoken(240, seed=1000), Runtime(device="cpu", seed=1)
     params = {"members": "audio-stego"}
     report, plain = (audit(train, reserve, params=params, canaries=on, runtime=runtime) for on in (True, False))

@@ -12,25 +12,21 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.audio_clips import VIEWS, Clips, heard
-from tocsin.detectors.base import Findings, class_evidence, found_beside
+from tocsin.detectors.base import Detector, Findings, class_evidence, found_beside, preset_of
 from tocsin.detectors.excess import excess_p
 from tocsin.detectors.feature import confidence
-from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 from tocsin.stats.calibration import excess, surprise, tail_excess, upper_limit
 from tocsin.stats.robust import comparable, mad_index
 from tocsin.stats.shared_pattern import Shift, centred, centred_within, cross_fitted, leading, whitener
 from tocsin.stats.voices import voices
-
-if TYPE_CHECKING:
-    from tocsin.detectors.victim import Victim
 
 DISTANT = ("long-term spectrum", "residuals")
 """Views in which a single clip far from its class is suspect too, whatever others do."""
@@ -87,14 +83,14 @@ class Shifts:
 
 
 @dataclass(frozen=True)
-class AudioStego(VictimReader):
+class AudioStego(Detector):
     """Audio steganography: finds clips of a class that share a trace which its clean clips do not have."""
 
     name: ClassVar[str] = "audio-stego"
     kinds: ClassVar[frozenset[str]] = frozenset({"speech"})
-    takes_canaries: ClassVar[bool] = True
-    paper: ClassVar[Mapping[str, Any]] = {"judge_epochs": 20, "folds": 10}
 
+    preset_name: str = "fast"
+    """The preset the settings started from; for the report only."""
     alpha: float = 0.05
     """Bound on the chance of finding anything in clean data, as far as the reserve is like them."""
     voices: int = 8
@@ -132,24 +128,20 @@ class AudioStego(VictimReader):
                 "allowed are voices from 1, folds and judge_folds from 2 and judge_epochs from 0"
             )
 
-    @property
-    def asks_network(self) -> bool:
-        return False
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> AudioStego:
+        """The settings called ``name`` (see `PRESETS`), with ``changes``. Raises `InputError` for an unknown one."""
+        return preset_of(PRESETS, name, changes)
 
-    def inspect(
-        self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None, victim: Victim | None = None
-    ) -> Findings:
-        """As `Detector.inspect`; ``victim`` is not read. Clips are heard and judged once, canaries among them. What is asked of a class
-        is asked without them, and again beside each kind. Raises `InputError` without a sampling rate."""
+    def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
+        """As `Detector.inspect`. Clips are heard and judged once, canaries among them; what is asked of a class is asked without
+        canaries, and again beside each kind. Raises `InputError` without a sampling rate."""
         began = time.monotonic()
         clips = heard(train, reserve, runtime, self.judge_folds, self.judge_epochs)
         listened = time.monotonic()
         found = found_beside(lambda rows: self.decided(clips.part(rows), runtime), canaries, len(train))
         now = time.monotonic()
         return replace(found, timings={"listening": listened - began, "deciding": now - listened, "total": now - began})
-
-    def judge(self, victim: Victim) -> Findings:
-        return self.inspect(victim.train, victim.reserve, victim.runtime)
 
     def decided(self, clips: Clips, runtime: Runtime) -> Findings:
         """What is found in the inspected ``clips``."""
@@ -241,7 +233,8 @@ class AudioStego(VictimReader):
         scores = total.copy()
         for k in np.flatnonzero(p <= self.alpha):
             mine = labels == k
-            agreeing = shifts.odds(k, shifts.p[k] <= _AGREES)
+            telling = (shifts.p[k] <= _AGREES) | ((shifts.index[k] > self.stands_out) & (together[k] <= self.alpha))
+            agreeing = shifts.odds(k, telling)
             flagged[mine] |= (total[mine] > limits[k]) | (agreeing > 0)
             scores[mine] += np.where(flagged[mine], _PROVED + np.maximum(agreeing, 0.0), 0.0)
         told = {v: {"index": shifts.index[:, c].tolist(), "p": shifts.p[:, c].tolist()} for c, v in enumerate(VIEWS)}
@@ -257,6 +250,11 @@ class AudioStego(VictimReader):
         together = np.where(outstanding.any(1), np.minimum(1.0, together * max(1, len(candidates)) / _SPEND["candidates"]), 1.0)
         each = np.where(tested, np.minimum(1.0, shifts.p * max(1, int(tested.sum())) / _SPEND["views"]), 1.0)
         return together, each, candidates
+
+
+_FAST = AudioStego()
+PRESETS: dict[str, AudioStego] = {"fast": _FAST, "paper": replace(_FAST, preset_name="paper", judge_epochs=20, folds=10)}
+"""Preset name -> settings."""
 
 
 def sum_excess(heard: Heard, total: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
