@@ -84,7 +84,8 @@ def shared_values(suspects: np.ndarray, others: np.ndarray) -> Shared:
     lift = counts / a / usual
     kept = np.flatnonzero((lift >= LIFT) | (usual <= COMMON))
     kept = kept[np.argsort(-counts[kept] / a * np.log(lift[kept]), kind="stable")]
-    columns, values, counts, elsewhere, lift, usual = (x[kept] for x in (columns, values, counts, elsewhere, lift, usual))
+    columns, values, counts, elsewhere = (x[kept] for x in (columns, values, counts, elsewhere))
+    usual, lift = usual[kept], lift[kept]
     every = [Pair(*entry) for entry in zip(columns.tolist(), values.tolist(), counts.tolist(), elsewhere.tolist(), strict=True)]
     rules = _rules(_has(suspects, columns, values), np.log(lift), usual, lift >= LIFT)
     held = np.zeros(len(rules), np.int64)
