@@ -55,6 +55,16 @@ def test_logits_of_any_number_of_classes(engine: str, classes: int, monkeypatch:
     assert model.logits(test.inputs[:0]).shape == (0, classes)
 
 
+def test_columns_that_are_empty_or_infinite(engine: str) -> None:
+    columns = (*COLUMNS, Column("empty"), Column("endless"))
+
+    def widened(data: Dataset) -> Dataset:
+        return replace(data, inputs=np.column_stack([data.inputs, np.full((len(data), 2), [np.nan, np.inf])]), columns=columns)
+
+    train, test = widened(table()), widened(table(300, seed=1))
+    assert (boost(train, 0, trees=30).logits(test.inputs).argmax(1) == test.labels).mean() > 0.9
+
+
 def test_classes_that_are_not_there_are_never_the_answer(engine: str) -> None:
     data = table(classes=3)
     for kept in ([0, 2], [1]):

@@ -94,5 +94,18 @@ def _sklearn_margins(inputs: np.ndarray, labels: np.ndarray, columns: tuple[Colu
         learning_rate=RATE, max_iter=trees, max_leaf_nodes=LEAVES, early_stopping=False, random_state=seed,
         categorical_features=categories or None,
     )  # fmt: skip
-    model.fit(inputs, labels)
-    return lambda rows: np.asarray(model.decision_function(rows))
+    model.fit(to_fit(inputs), labels)
+    return lambda rows: np.asarray(model.decision_function(to_judge(rows)))
+
+
+def to_judge(rows: np.ndarray) -> np.ndarray:
+    """Rows (N, F) as scikit-learn's boosting takes them: infinities as the largest numbers; empty cells stay empty."""
+    limits = np.finfo(np.float32)
+    return np.asarray(np.clip(rows, limits.min, limits.max))
+
+
+def to_fit(rows: np.ndarray) -> np.ndarray:
+    """`to_judge` for rows to be fitted on: columns that are empty in all of them, which it does not take, as zeros. No tree asks them."""
+    out = to_judge(rows)
+    out[:, np.isnan(out).all(axis=0)] = 0
+    return out

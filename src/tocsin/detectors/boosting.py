@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tocsin.boosting import to_fit, to_judge
 from tocsin.data.dataset import Dataset
 from tocsin.data.rows import row_hashes
 from tocsin.detectors.base import Detector, Findings, preset_of
@@ -136,7 +137,8 @@ class Boosting(Detector):
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         wrong = (reserve.labels + rng.integers(1, classes, len(reserve))) % classes
-        weight = self.reserve_weight * len(inspected) / max(1, len(reserve))
+        # Copies share a fold, so of a table of equal rows one fold has none.
+        weight = self.reserve_weight * max(1, len(inspected)) / max(1, len(reserve))
         model = HistGradientBoostingClassifier(
             learning_rate=self.lr,
             max_iter=self.trees,
@@ -146,8 +148,8 @@ class Boosting(Detector):
             random_state=int(rng.integers(2**31)),
         )
         weights = np.concatenate([np.ones(len(inspected)), np.full(len(reserve), weight)])
-        rows = np.concatenate([_plain(inspected.inputs), _plain(reserve.inputs)])
-        return model.fit(rows, np.concatenate([inspected.labels, wrong]), sample_weight=weights)
+        rows = np.concatenate([np.asarray(inspected.inputs), np.asarray(reserve.inputs)])
+        return model.fit(to_fit(rows), np.concatenate([inspected.labels, wrong]), sample_weight=weights)
 
 
 def halves(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -162,7 +164,7 @@ def _judged(model: HistGradientBoostingClassifier, data: Dataset, rows: np.ndarr
     out = np.empty(len(rows))
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
-        raw, own = model.decision_function(_plain(data.inputs[part])), data.labels[part]
+        raw, own = model.decision_function(to_judge(data.inputs[part])), data.labels[part]
         if raw.ndim == 1:
             out[start : start + _CHUNK] = np.where(own == model.classes_[1], raw, -raw)
             continue
@@ -172,12 +174,6 @@ def _judged(model: HistGradientBoostingClassifier, data: Dataset, rows: np.ndarr
         logits[np.arange(len(part)), own] = -np.inf
         out[start : start + _CHUNK] = mine - logits.max(1)
     return out
-
-
-def _plain(rows: np.ndarray) -> np.ndarray:
-    """Infinities, which trees do not take, as the largest numbers; empty cells stay empty."""
-    limits = np.finfo(np.float32)
-    return np.asarray(np.clip(rows, limits.min, limits.max))
 
 
 PRESETS: dict[str, Boosting] = {
