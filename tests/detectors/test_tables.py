@@ -10,7 +10,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tests.detectors.rows import split_classes, stamped, table
+from tocsin import boosting
 from tocsin.auditing import audit
+from tocsin.boosting import WIDE, Growth
 from tocsin.data import rows as rows_module
 from tocsin.data.dataset import Column, Dataset
 from tocsin.data.rows import Rows
@@ -292,3 +294,27 @@ def test_the_best_rank_wins() -> None:
 def test_impossible_settings_are_refused(method: type, changes: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         method(**changes)
+
+
+@pytest.mark.parametrize(
+    ("columns", "installed", "engine"), [(WIDE, True, "lightgbm"), (WIDE, False, "scikit-learn"), (9, True, "scikit-learn")]
+)
+def test_lightgbm_grows_the_trees_of_wide_tables_only(columns: int, installed: bool, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if installed and not boosting.has_lightgbm():
+        pytest.skip("the extra tables is not installed")
+    asked: list[bool | None] = []
+
+    def boost(data: Dataset, seed: int, how: Growth, *, weights: np.ndarray, lightgbm: bool) -> boosting.Boosted:
+        asked.append(lightgbm)
+        return boosting.boost(data, seed, how, weights=weights, lightgbm=lightgbm)
+
+    monkeypatch.setattr("tocsin.detectors.boosting.boost", boost)
+    monkeypatch.setattr("tocsin.detectors.boosting.has_lightgbm", lambda: installed)
+    rng = np.random.default_rng(0)
+    names = tuple(Column(f"c{k}") for k in range(columns))
+    train, reserve = (
+        Dataset.of_arrays(rng.normal(size=(n, columns)), np.arange(n) % 2, ("a", "b"), kind="table", columns=names) for n in (60, 40)
+    )
+    found = Boosting(trees=2, keep=(0.5,)).inspect(train, reserve, Runtime(device="cpu"))
+    assert asked == [engine == "lightgbm"] * 4
+    assert found.evidence["engine"] == engine

@@ -33,7 +33,7 @@ PACKED = 0.15
 """Share of files that are packed: most of what would tell their family is hidden, so that they are hard to tell apart."""
 SHOWS = (0.1, 0.3)
 """How much of it a packed file shows, at least and at most."""
-TELLING = 0.08
+TELLING = 0.1
 """Share of the columns of a wide group, histogram or hashes, that differ between families; the others are alike in all of them."""
 WIDE = 40
 """Columns from which a group is wide. All columns of a narrow one, header fields and counts, differ between families."""
