@@ -231,7 +231,7 @@ class AudioStego(Detector):
         together, each, candidates = self._shifted(heard, shifts)
         p = np.minimum(p, np.minimum(together, each.min(1)))
         scores = total.copy()
-        for k in np.flatnonzero(p <= self.alpha):
+        for k in np.flatnonzero(p <= self.alpha).tolist():
             mine = labels == k
             telling = (shifts.p[k] <= _AGREES) | ((shifts.index[k] > self.stands_out) & (together[k] <= self.alpha))
             agreeing = shifts.odds(k, telling)
@@ -265,7 +265,7 @@ def sum_excess(heard: Heard, total: np.ndarray, share: float) -> tuple[np.ndarra
     of its own reserve clips, at most to what twice the ``share`` exceeds.
     """
     labels, reserve, classes = heard.labels, heard.reserve, heard.classes
-    control, everyone = total[reserve], np.arange(classes)
+    control, everyone = total[reserve], range(classes)
     beyond = total > upper_limit(control, share)
     sizes, found = (np.bincount(labels[~reserve & rows], minlength=classes) for rows in (np.ones(len(labels), bool), beyond))
     clean = np.full(classes, int((beyond & reserve).sum())), np.full(classes, len(control))
