@@ -95,6 +95,8 @@ def load(
         if top is not None and not top.is_dir():
             raise InputError(f"root: {shown(str(top))} is no folder; give the one that the table's paths start from")
         return _read_path(Request(Path(data), names, wanted, runtime, top, kind, rate, seconds, label, chosen))
+    if hasattr(data, "collect_schema") and hasattr(data, "collect"):
+        raise InputError("data: a lazy frame given; read it first: load(frame.collect())")
     if table_sources.is_frame(data):
         return table_reading.read_frame(data, labels, names, label, chosen)
     if kind == "speech" or (kind == AUTO and rate is not None):
