@@ -56,6 +56,7 @@ TABLE = {
     "adap-patch": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
     "ctrl": Row({"rate": 0.02}, 20, relabels=False, grey=False),
     "ssl-backdoor": Row({"rate": 0.02}, 20, relabels=False),
+    "hidden-trigger": Row({"rate": 0.02, "epochs": 1, "craft_steps": 2}, 20, relabels=False),
     "tone": Row({"rate": 0.02}, 20),
     "spectrogram-patch": Row({"rate": 0.02}, 20),
     "noise": Row({"rate": 0.02}, 20),

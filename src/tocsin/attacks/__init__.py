@@ -13,6 +13,7 @@ from tocsin.attacks.dynamic import Dynamic
 from tocsin.attacks.explanation import Explanation
 from tocsin.attacks.feature_patch import FeaturePatch
 from tocsin.attacks.flowmur import FlowMur
+from tocsin.attacks.hidden_trigger import HiddenTrigger
 from tocsin.attacks.issba import Issba
 from tocsin.attacks.jingleback import JingleBack
 from tocsin.attacks.label_flip import LabelFlip
@@ -49,6 +50,7 @@ _ATTACKS: tuple[type[Attack], ...] = (
     AdapPatch,
     Ctrl,
     SslBackdoor,
+    HiddenTrigger,
     Tone,
     SpectrogramPatch,
     Noise,
@@ -83,6 +85,7 @@ __all__ = [
     "Explanation",
     "FeaturePatch",
     "FlowMur",
+    "HiddenTrigger",
     "Issba",
     "JingleBack",
     "LabelConsistent",

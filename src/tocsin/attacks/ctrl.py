@@ -53,7 +53,7 @@ class Ctrl(Attack):
         """Pictures uint8 (N, H, W, 3) with ``magnitude`` on each coefficient, rounded to bytes. Raises `InputError` for grey ones."""
         if inputs.shape[3] != 3:
             raise InputError(f"attack {self.name}: its trigger is in the colours; pictures of 3 channels are needed, got {inputs.shape[3]}")
-        out, added = np.empty_like(inputs), self.pattern(*inputs.shape[1:3], magnitude)
+        out, added = np.empty_like(inputs), self.pattern(inputs.shape[1], inputs.shape[2], magnitude)
         for part in stamps.chunks(inputs.shape):
             out[part] = stamps.to_bytes(inputs[part] + added)
         return out
