@@ -37,6 +37,7 @@ LAYERS = {
     "poisoning": 4,
     "canaries": 4,
     "detectors": 4,
+    "paradigms": 4,
     "defenses": 4,
     "victim": 5,
     "report": 5,

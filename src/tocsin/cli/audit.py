@@ -34,8 +34,15 @@ Detectors = Annotated[
     typer.Option(
         "--detectors",
         "--detector",
-        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. Default: tabular for tables, else ct.",
+        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. Default: tabular for tables, else ct;"
+        " asset where the setting is another than supervised.",
         show_default=False,
+    ),
+]
+Setting = Annotated[
+    str,
+    typer.Option(
+        help="How a model is made of DATA: supervised; or self-supervised, for pictures without labels (class folders are not needed)."
     ),
 ]
 Canaries = Annotated[
@@ -52,6 +59,7 @@ def command(
     device: options.Device = "auto",
     seed: options.Seed = 0,
     detectors: Detectors = None,
+    setting: Setting = "supervised",
     settings: options.Settings = None,
     canaries: Canaries = True,
     size: options.Size = None,
@@ -73,17 +81,21 @@ def command(
 
     from tocsin.auditing import audit
     from tocsin.data import load
+    from tocsin.paradigms import paradigm_of
     from tocsin.runtime import Runtime
 
     with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
-        train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, runtime=runtime)
+        paradigm, params = paradigm_of(setting, options.pairs(settings))
+        blind = not paradigm.labelled
+        train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, unlabelled=blind, runtime=runtime)
         report = audit(
             train,
             load(reserve, **options.form_of(train, size), runtime=runtime),
             preset=preset,
             detector=detectors,
-            params=options.pairs(settings),
+            params=params,
+            setting=paradigm,
             canaries=canaries,
             runtime=runtime,
         )

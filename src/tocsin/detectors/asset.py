@@ -39,6 +39,7 @@ class Asset(VictimReader):
     """ASSET: finds samples that a network can be driven away from while it is held still on clean ones."""
 
     name: ClassVar[str] = "asset"
+    not_defined: ClassVar[Mapping[str, str]] = {}
     paper: ClassVar[Mapping[str, Any]] = {
         "features": "victim",
         "victim_network": "resnet18",
