@@ -65,6 +65,10 @@ class Asset(VictimReader):
         "recalibrate": 0,
         "decision": "shipped",
     }
+    by_setting: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+        # phi is the adapted model; the data are few, so that one pass would be a handful of steps (specification 2.9).
+        "transfer": {"fast": {"features": "victim"}, "paper": {"steps_least": 100}},
+    }
 
     features: Literal["shortcut", "victim"] = "shortcut"
     """What the scouts read: a shortcut network (as in Confusion Training) trained shortly on the inspected samples, or (published) the
