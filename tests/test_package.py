@@ -34,6 +34,7 @@ LAYERS = {
     "learning": 3,
     "boosting": 3,
     "tuning": 3,
+    "contrastive": 3,
     "attacks": 4,
     "poisoning": 4,
     "canaries": 4,

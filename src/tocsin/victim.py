@@ -205,6 +205,27 @@ def _logits_of(network: Classifier, kind: Kind, runtime: Runtime) -> Logits:
     return lambda inputs, stage: predict(network, inputs, kind, runtime, stage=stage)
 
 
+def probed(network: Classifier, kind: Kind, labelled: Dataset, runtime: Runtime) -> Logits:
+    """A linear classifier on the frozen encoder ``network``, fitted to the clean ``labelled`` samples (linear evaluation).
+
+    Multinomial logistic regression on features in units of their own mean and deviation, to convergence; its ridge is the same for any
+    number of samples. What self-supervised and transfer learning end in (ASSET 1.4).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    read = features(network, labelled.inputs, kind, runtime, stage="reading features")
+    mean, std = read.mean(0), np.maximum(read.std(0), 1e-6)
+    head = LogisticRegression(C=PROBE_RIDGE / len(read), max_iter=1000).fit((read - mean) / std, labelled.labels)
+
+    def logits(inputs: np.ndarray, stage: str) -> np.ndarray:
+        z = (features(network, inputs, kind, runtime, stage=stage) - mean) / std
+        out = np.full((len(z), len(labelled.classes)), -np.inf, np.float32)
+        out[:, head.classes_] = z @ head.coef_.T + head.intercept_
+        return out
+
+    return logits
+
+
 def check_test(train: Dataset, test: Dataset) -> None:
     """Raises `InputError` where ``test`` does not belong to ``train``, or is empty."""
     if train.kind != test.kind or train.rate != test.rate:
