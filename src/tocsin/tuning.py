@@ -7,15 +7,17 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from tocsin.errors import InputError
-from tocsin.learning import FitSettings, descend, features, fit, one_cycle
+from tocsin.learning import FitSettings, features, fit
 from tocsin.networks.base import Classifier
 from tocsin.networks.encoder import Encoder
 from tocsin.runtime import Runtime
 
-_HEAD_LR, _HEAD_BATCH, _HEAD_DECAY = 0.05, 128, 5e-4
+_RIDGE = 1000.0
+"""Weight of the mean cross entropy against half the squared length of the weights, in units of features of deviation 1."""
+_NEVER = -1e4
+"""Bias of a class that has no sample."""
 
 
 def tuned(
@@ -32,38 +34,37 @@ def tuned(
 ) -> Classifier:
     """A copy of ``encoder`` for pictures (N, H, W, C) and labels (N,), in eval mode; it reads pictures as the encoder did.
 
-    ``tune``: ``all`` weights, with augmentation and at most the learning rate ``lr``, or the ``last`` layer on features that stay as
-    they are. Raises `InputError` for pictures that the encoder cannot read.
+    ``tune``: ``all`` weights, in ``epochs`` passes with augmentation and at most the learning rate ``lr``, or the ``last`` layer, to
+    convergence, on features that stay as they are. Raises `InputError` for pictures that the encoder cannot read.
     """
     encoder.check(inputs.shape)
     network = encoder.with_head(classes, runtime.seed)
     if tune == "all":
         return fit(network, inputs, labels, encoder.kind, FitSettings(epochs=epochs, lr=lr), runtime, stage=stage)
     network.to(runtime.torch_device()).eval()
-    fit_head(network.head, features(network, inputs, encoder.kind, runtime, stage=stage), labels, epochs, runtime)
+    fit_head(network.head, features(network, inputs, encoder.kind, runtime, stage=stage), labels)
     return network
 
 
-def fit_head(head: nn.Linear, read: np.ndarray, labels: np.ndarray, epochs: int, runtime: Runtime) -> None:
-    """Trains ``head`` in place on features ``read`` (N, F) and labels (N,), from zero weights, on standardised features."""
-    if len(labels) < 2:
-        raise InputError(f"training set: got {len(labels)} samples, at least 2 are needed")
-    device, generator = head.weight.device, torch.Generator().manual_seed(runtime.seed)
-    x, y = torch.from_numpy(read).to(device), torch.from_numpy(np.array(labels, np.int64)).to(device)
-    mean, deviation = x.mean(dim=0), x.std(dim=0)
-    deviation = deviation.clamp(min=1e-3 * float(deviation.max()) + 1e-6)
-    x, batch = (x - mean) / deviation, min(_HEAD_BATCH, len(labels))
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    optimizer = torch.optim.SGD(head.parameters(), _HEAD_LR, 0.9, weight_decay=_HEAD_DECAY)
-    per_epoch = len(labels) // batch
-    steps = epochs * per_epoch
-    for step in range(steps):
-        if step % per_epoch == 0:
-            order = torch.randperm(len(labels), generator=generator)
-        rows = order[(step % per_epoch) * batch :][:batch].to(device)
-        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, _HEAD_LR)
-        descend(optimizer, F.cross_entropy(head(x[rows]), y[rows]))
-    with torch.no_grad():  # from here on it reads features as they come
-        head.weight /= deviation
-        head.bias -= head.weight @ mean
+def fit_head(head: nn.Linear, read: np.ndarray, labels: np.ndarray) -> None:
+    """Makes ``head`` the logistic regression on features ``read`` (N, F) and labels (N,), to convergence.
+
+    Features are taken in units of their own deviation, and the ridge is the same for any number of samples. A class without a sample is
+    never guessed. Raises `InputError` where there are not two classes to tell apart.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise InputError(f"training set: got samples of {len(present)} class, two at least are needed")
+    mean, deviation = read.mean(axis=0, dtype=np.float64), read.std(axis=0, dtype=np.float64)
+    deviation = np.maximum(deviation, 1e-6 * deviation.max() + 1e-12)
+    found = LogisticRegression(C=_RIDGE / len(read), max_iter=1000).fit((read - mean) / deviation, labels)
+    # Of two classes it keeps one row, the second's against the first's.
+    rows, offsets = (np.concatenate([-a / 2, a / 2]) if len(present) == 2 else a for a in (found.coef_, found.intercept_))
+    weight, bias = np.zeros(head.weight.shape), np.full(head.bias.shape, _NEVER)
+    weight[present] = rows / deviation  # from here on it reads features as they come
+    bias[present] = offsets - weight[present] @ mean
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))

@@ -30,7 +30,7 @@ class Transfer(Paradigm):
     tune: Literal["all", "last"] = "all"
     """all: every weight is tuned (FT-all); last: a linear layer on features that stay as they are (FT-last)."""
     epochs: int = 10
-    """Passes over the data."""
+    """tune=all: passes over the data."""
     lr: float = 0.02
     """tune=all: highest learning rate."""
 
