@@ -33,6 +33,7 @@ LAYERS = {
     "networks": 2,
     "learning": 3,
     "boosting": 3,
+    "tuning": 3,
     "contrastive": 3,
     "attacks": 4,
     "poisoning": 4,

@@ -14,7 +14,7 @@ from tocsin.detectors import DETECTORS, usual_detector
 from tocsin.detectors.base import Detector, Findings
 from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
-from tocsin.paradigms import Paradigm, Supervised
+from tocsin.paradigms import PARADIGMS, Paradigm, Supervised
 from tocsin.params import closest, parse_fields
 from tocsin.runtime import Runtime
 
@@ -72,7 +72,8 @@ def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kin
 
 def defined_in(setting: str) -> list[str]:
     """The detectors that can be used in a learning setting."""
-    return [name for name, method in DETECTORS.items() if setting not in method.not_defined]
+    kinds = PARADIGMS[setting].kinds
+    return [name for name, method in DETECTORS.items() if setting not in method.not_defined and method.kinds & kinds]
 
 
 def hear(

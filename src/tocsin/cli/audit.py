@@ -42,7 +42,8 @@ Detectors = Annotated[
 Setting = Annotated[
     str,
     typer.Option(
-        help="How a model is made of DATA: supervised; or self-supervised, for pictures without labels (class folders are not needed)."
+        help="How a model is made of DATA: supervised; transfer, from a trained --encoder; or self-supervised, for pictures without labels"
+        " (class folders are not needed)."
     ),
 ]
 Canaries = Annotated[
@@ -60,6 +61,7 @@ def command(
     seed: options.Seed = 0,
     detectors: Detectors = None,
     setting: Setting = "supervised",
+    encoder: options.Encoder = None,
     settings: options.Settings = None,
     canaries: Canaries = True,
     size: options.Size = None,
@@ -86,7 +88,7 @@ def command(
 
     with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
-        paradigm, params = paradigm_of(setting, options.pairs(settings))
+        paradigm, params = paradigm_of(setting, _with_encoder(options.pairs(settings), setting, encoder))
         blind = not paradigm.labelled
         train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, unlabelled=blind, runtime=runtime)
         report = audit(
@@ -109,6 +111,14 @@ def command(
 
 
 command.__doc__ = f"{command.__doc__}\n\n{EXIT_CODES}"
+
+
+def _with_encoder(params: dict[str, str], setting: str, encoder: Path | None) -> dict[str, str]:
+    if encoder is None:
+        return params
+    if setting != "transfer":
+        raise InputError(f"--encoder: is tuned to the data with --setting transfer, got --setting {setting}")
+    return {**params, "transfer.encoder": str(encoder)}
 
 
 @contextmanager

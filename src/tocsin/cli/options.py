@@ -21,6 +21,10 @@ Data = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Everything random derives from it: same seed, same machine, same answer.")]
+Encoder = Annotated[
+    Path | None,
+    typer.Option(help="A trained network, as `tocsin train --save` writes it, that is tuned to the data.", show_default=False),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors; the exit code and the files tell.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]

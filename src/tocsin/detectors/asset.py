@@ -46,6 +46,8 @@ class Asset(VictimReader):
             "fast": {"features": "victim", "labels": False, "scout_labels": False, "decision": "control"},
             "paper": {"labels": False},
         },
+        # phi is the adapted model; the data are few, so that one pass would be a handful of steps (specification 2.9).
+        "transfer": {"fast": {"features": "victim"}, "paper": {"steps_least": 100}},
     }
     paper: ClassVar[Mapping[str, Any]] = {
         "features": "victim",

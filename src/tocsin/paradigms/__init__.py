@@ -12,14 +12,15 @@ from tocsin.errors import InputError
 from tocsin.paradigms.base import Paradigm
 from tocsin.paradigms.self_supervised import SelfSupervised
 from tocsin.paradigms.supervised import Supervised
+from tocsin.paradigms.transfer import Transfer
 from tocsin.params import closest, parse_fields
 
-_PARADIGMS: tuple[type[Paradigm], ...] = (Supervised, SelfSupervised)
+_PARADIGMS: tuple[type[Paradigm], ...] = (Supervised, SelfSupervised, Transfer)
 
 PARADIGMS: dict[str, type[Paradigm]] = {cls.name: cls for cls in _PARADIGMS}
 """Name -> class."""
 
-__all__ = ["PARADIGMS", "Paradigm", "SelfSupervised", "Supervised", "paradigm_of"]
+__all__ = ["PARADIGMS", "Paradigm", "SelfSupervised", "Supervised", "Transfer", "paradigm_of"]
 
 
 def paradigm_of(setting: str | Paradigm, params: Mapping[str, Any]) -> tuple[Paradigm, dict[str, Any]]:
