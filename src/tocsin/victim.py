@@ -18,7 +18,7 @@ from tocsin.boosting import boost
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
 from tocsin.kinds import ImageKind, Kind, kind_of
-from tocsin.learning import FitSettings, fit, predict, usual_settings
+from tocsin.learning import FitSettings, features, fit, predict, usual_settings
 from tocsin.networks import NETWORKS, Classifier, build_network
 from tocsin.networks.encoder import Encoder
 from tocsin.paradigms import Transfer
@@ -36,11 +36,14 @@ __all__ = [
     "check_test",
     "measure",
     "measured",
+    "probed",
     "train_victim",
     "trained",
 ]
 
 BOOSTING = "boosting"
+PROBE_RIDGE = 1e-3
+"""Half of it, times the squared weights, is added to the mean loss of a linear probe."""
 Logits = Callable[[np.ndarray, str], np.ndarray]
 """A trained model: raw samples (N, ...) and the name of the stage, for progress, to logits (N, classes)."""
 
@@ -215,12 +218,12 @@ def probed(network: Classifier, kind: Kind, labelled: Dataset, runtime: Runtime)
 
     read = features(network, labelled.inputs, kind, runtime, stage="reading features")
     mean, std = read.mean(0), np.maximum(read.std(0), 1e-6)
-    head = LogisticRegression(C=PROBE_RIDGE / len(read), max_iter=1000).fit((read - mean) / std, labelled.labels)
+    head = LogisticRegression(C=1 / (PROBE_RIDGE * len(read)), max_iter=1000).fit((read - mean) / std, labelled.labels)
 
     def logits(inputs: np.ndarray, stage: str) -> np.ndarray:
         z = (features(network, inputs, kind, runtime, stage=stage) - mean) / std
         out = np.full((len(z), len(labelled.classes)), -np.inf, np.float32)
-        out[:, head.classes_] = z @ head.coef_.T + head.intercept_
+        out[:, head.classes_] = head.predict_log_proba(z)
         return out
 
     return logits

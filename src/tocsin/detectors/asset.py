@@ -155,8 +155,8 @@ class Asset(VictimReader):
             raise InputError("decision: control compares samples that no separator was trained on; it needs cross_fit")
         if not self.labels and (self.features == "shortcut" or self.scout_labels or self.decision == "tail" or self.outputs < 2):
             raise InputError(
-                "labels: without them allowed are features=victim, scout_labels=false, a decision other than tail, and two outputs or more; "
-                f"got {self.features}, {self.scout_labels}, {self.decision} and {self.outputs}"
+                "labels: without them allowed are features=victim, scout_labels=false, a decision other than tail, and two outputs or "
+                f"more; got {self.features}, {self.scout_labels}, {self.decision} and {self.outputs}"
             )
 
     @property

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 from tocsin.paradigms.base import Paradigm
 
 if TYPE_CHECKING:
-    from tocsin.contrastive import ContrastiveSettings
     from tocsin.data.dataset import Dataset
     from tocsin.detectors.victim import Victim
+    from tocsin.kinds import Kind
+    from tocsin.networks import Classifier
     from tocsin.runtime import Runtime
 
 
@@ -39,19 +40,23 @@ class SelfSupervised(Paradigm):
     def victim(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
         """The encoder learns from the reserve too. It needs no labels for that, and it then has seen clean inspected samples, base and
         control samples alike: a control that it had not seen would look unlike clean inspected samples, and these would be flagged."""
-        from tocsin.contrastive import pretrain
-        from tocsin.data.rows import stacked
         from tocsin.detectors.victim import Victim
+
+        network, kind = self.encoder(train, runtime, also=reserve)
+        return Victim(train, reserve, network, kind, runtime)
+
+    def encoder(self, data: Dataset, runtime: Runtime, also: Dataset | None = None) -> tuple[Classifier, Kind]:
+        """An encoder trained on ``data`` (and ``also`` on others) without their labels, and how it reads samples; its head is untrained.
+
+        `tocsin.victim.probed` makes a classifier of it. Raises `InputError`.
+        """
+        from tocsin.contrastive import ContrastiveSettings, pretrain
+        from tocsin.data.rows import stacked
         from tocsin.kinds import kind_of
         from tocsin.networks import build_network
 
-        kind = kind_of(train, flip=self.flip)
-        network = build_network(self.network or kind.network, kind.channels, len(train.classes), runtime.seed)
-        pretrain(network, stacked([train.inputs, reserve.inputs]), kind, self._how, runtime)
-        return Victim(train, reserve, network, kind, runtime)
-
-    @property
-    def _how(self) -> ContrastiveSettings:
-        from tocsin.contrastive import ContrastiveSettings
-
-        return ContrastiveSettings(self.epochs, self.batch, self.temperature, self.lr)
+        kind = kind_of(data, flip=self.flip)
+        network = build_network(self.network or kind.network, kind.channels, len(data.classes), runtime.seed)
+        how = ContrastiveSettings(self.epochs, self.batch, self.temperature, self.lr)
+        inputs = data.inputs if also is None else stacked([data.inputs, also.inputs])
+        return pretrain(network, inputs, kind, how, runtime), kind
