@@ -11,7 +11,7 @@ import pytest
 from tocsin.auditing import audit
 from tocsin.cli import main
 from tocsin.data.builtin import digits
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import Column, Dataset
 from tocsin.errors import InputError
 from tocsin.kinds import ImageKind
 from tocsin.networks import build_network
@@ -20,6 +20,7 @@ from tocsin.panel import defined_in
 from tocsin.paradigms import Transfer
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
+from tocsin.victim import train_victim
 
 CPU = Runtime(device="cpu")
 
@@ -78,6 +79,15 @@ def test_what_cannot_be_is_named(file: Path, data: tuple[Dataset, ...], tmp_path
         audit(train, reserve, setting="transfer", params={"transfer.tune": "first"}, runtime=CPU)
     with pytest.raises(InputError, match="epochs 0"):
         Transfer(str(file), epochs=0)
+
+
+def test_only_networks_on_pictures_are_saved(data: tuple[Dataset, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = Dataset.of_arrays(rng.normal(size=(40, 2)), np.arange(40) % 2, kind="table", columns=(Column("a"), Column("b")))
+    for network, match in (("mlp", "these are table data"), ("boosting", "boosting is none")):
+        with pytest.raises(InputError, match=f"save: a network is saved as an encoder of other data; .*{match}"):
+            train_victim(table, table, network=network, runtime=CPU, save=tmp_path / "encoder.npz")
+    assert not list(tmp_path.iterdir())
 
 
 def run(*words: object) -> int:
