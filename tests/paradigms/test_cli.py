@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def test_a_flat_folder_from_audit_to_a_clean_copy(run: Run, here: Path) -> None:
     assert (found["detector"], found["settings"]["setting"]["name"]) == ("asset", "self-supervised")
     assert found["data"]["classes"] == ["unlabelled"]
     assert found["canaries"] == []
-    kept = list(csv.reader(Path("out/kept.csv").open()))
+    kept = [line.split(",") for line in Path("out/kept.csv").read_text().splitlines()]
     assert kept[0] == ["path"]
     left = {name for (name,) in kept[1:]}
     suspects = {s["id"] for s in found["suspects"]}
