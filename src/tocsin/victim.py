@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from tocsin.attacks.base import Attack
 from tocsin.boosting import boost
@@ -25,6 +26,7 @@ from tocsin.paradigms import Transfer
 from tocsin.params import closest
 from tocsin.poisoning import attack_of
 from tocsin.runtime import Runtime
+from tocsin.tuning import fit_head
 
 __all__ = [
     "BOOSTING",
@@ -42,8 +44,6 @@ __all__ = [
 ]
 
 BOOSTING = "boosting"
-PROBE_RIDGE = 1e-3
-"""Half of it, times the squared weights, is added to the mean loss of a linear probe."""
 Logits = Callable[[np.ndarray, str], np.ndarray]
 """A trained model: raw samples (N, ...) and the name of the stage, for progress, to logits (N, classes)."""
 
@@ -209,24 +209,14 @@ def _logits_of(network: Classifier, kind: Kind, runtime: Runtime) -> Logits:
 
 
 def probed(network: Classifier, kind: Kind, labelled: Dataset, runtime: Runtime) -> Logits:
-    """A linear classifier on the frozen encoder ``network``, fitted to the clean ``labelled`` samples (linear evaluation).
+    """A linear classifier on the frozen encoder ``network``, fitted to the clean ``labelled`` samples (linear evaluation, `fit_head`).
 
-    Multinomial logistic regression on features in units of their own mean and deviation, to convergence; its ridge is the same for any
-    number of samples. What self-supervised and transfer learning end in (ASSET 1.4).
+    What self-supervised learning ends in (ASSET 1.4).
     """
-    from sklearn.linear_model import LogisticRegression
-
-    read = features(network, labelled.inputs, kind, runtime, stage="reading features")
-    mean, std = read.mean(0), np.maximum(read.std(0), 1e-6)
-    head = LogisticRegression(C=1 / (PROBE_RIDGE * len(read)), max_iter=1000).fit((read - mean) / std, labelled.labels)
-
-    def logits(inputs: np.ndarray, stage: str) -> np.ndarray:
-        z = (features(network, inputs, kind, runtime, stage=stage) - mean) / std
-        out = np.full((len(z), len(labelled.classes)), -np.inf, np.float32)
-        out[:, head.classes_] = head.predict_log_proba(z)
-        return out
-
-    return logits
+    head = nn.Linear(network.head.in_features, len(labelled.classes))
+    fit_head(head, features(network, labelled.inputs, kind, runtime, stage="reading features"), labelled.labels)
+    weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
+    return lambda inputs, stage: features(network, inputs, kind, runtime, stage=stage) @ weight.T + bias
 
 
 def check_test(train: Dataset, test: Dataset) -> None:
