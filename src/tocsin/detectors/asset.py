@@ -325,7 +325,7 @@ class Asset(VictimReader):
             level = [levelled(values, halves(parts, 2, victim.runtime.seed, r), n) for r, values in enumerate(scores)]
             mean = np.mean(level, axis=0).astype(np.float32)
             seen = Scored([], train.labels, names, none, None, self.alpha, control_labels=reserve.labels[held])
-            verdict = against_control(mean[:n], mean[n:], seen)
+            verdict = against_control(mean[:n], mean[n:], seen, far=True)
             if not train.labelled:  # there is no class to be named as a target
                 verdict = replace(verdict, classes=tuple(replace(entry, suspect=False) for entry in verdict.classes))
             return verdict, mean
