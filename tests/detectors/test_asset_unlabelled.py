@@ -21,7 +21,7 @@ from tocsin.poisoning import poison
 from tocsin.runtime import Runtime
 
 CPU = Runtime(device="cpu", seed=1)
-QUICK = {"steps_least": 60, "scout_steps": 200}
+QUICK = {"steps_least": 60, "scout_steps": 100, "batch": 128, "runs": 1, "share": 0.02}
 UNLABELLED = Asset.by_setting["self-supervised"]
 
 
