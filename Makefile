@@ -20,7 +20,7 @@ demo-speech: $(VENV)/.installed
 	$(BIN)/tocsin demo --kind speech --out tocsin-demo-speech
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,11 +1,17 @@
-"""Settings for every test: decoded data go to a throw-away folder, and hypothesis has no deadline (shared machines are slow)."""
+"""Settings for every test: decoded data go to a throw-away folder, one core is used, and hypothesis has no deadline (shared machines are
+slow)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+# Before the libraries are loaded that read them. `make test` runs one process a core, and so sums are taken in one order everywhere.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
 import pytest
+import torch
 from hypothesis import settings
 
 from tocsin.cli import main
@@ -28,6 +34,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return SimpleNamespace(code=int(ended.value.code or 0), out=out, err=err)
 
     return call
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """For what threads might change."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,11 +32,13 @@ def test_canaries_are_counted_and_never_shown(report):
 
 
 def test_clean_data_say_nothing_found_and_what_would_have_been():
-    """At full length on the bundled digits: nothing is flagged, and patch and blend canaries come back."""
+    """At full length on the bundled digits: nothing is flagged, and patch and blend canaries come back. With half the confusion steps
+    what the pictures show is not wiped out on every seed."""
     train, reserve, _ = digits(101, train=2000, reserve=600, test=200)
     result = audit(train, reserve, runtime=Runtime(device="cpu", seed=0))
     assert result.verdict == "nothing found"
     assert not result.flagged.any()
+    assert not any(c.suspect for c in result.findings.classes)
     found = {c.trigger: c.found for c in result.canaries}
     assert found["patch"] >= 16
     assert found["blend"] >= 16

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -28,6 +31,49 @@ def test_every_class_comes_whole_and_in_order(tmp_path, small_blocks):
         g.x[:] = 0  # the caller's to change
         seen.append(g.index)
     assert seen == [0, 2, 3, 5]
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_classes_side_by_side_are_those_one_after_the_other(tmp_path, small_blocks, monkeypatch, cores):
+    monkeypatch.setattr(blocks, "_cores", lambda: cores)
+    rng = np.random.default_rng(2)
+    x, r = rng.normal(size=(100, 4)), rng.normal(size=(30, 4)).astype(np.float32)
+    y, s = rng.choice([0, 2, 3, 5], 100), rng.choice([0, 1, 2, 3], 30)
+    together, at_work = threading.Barrier(cores), set()
+
+    def work(group):
+        at_work.add(threading.get_ident())
+        if group.index in (0, 2, 3)[:cores]:
+            together.wait(30)  # breaks where fewer are at work
+        copy = group.x.copy()
+        group.x[:] = 0  # the caller's to change
+        return copy
+
+    found = list(blocks.each_class(stored(tmp_path, x), y, r, s, 6, work))
+    assert [group.index for group, _ in found] == [0, 2, 3, 5]
+    assert len(at_work) == cores
+    for (group, copy), expected in zip(found, blocks.by_class(x, y, r, s, 6), strict=True):
+        np.testing.assert_array_equal(copy, expected.x)
+        np.testing.assert_array_equal(group.rows, expected.rows)
+        np.testing.assert_array_equal(group.reserve_rows, expected.reserve_rows)
+
+
+def test_an_error_in_a_class_is_raised_and_the_threads_of_products_are_given_back(monkeypatch):
+    monkeypatch.setattr(blocks, "_cores", lambda: 2)
+    x, y = np.ones((6, 2), np.float32), np.arange(6) % 3
+    before = blocks._blas().info()
+    with pytest.raises(ZeroDivisionError):
+        list(blocks.each_class(x, y, x[:0], y[:0], 3, lambda group: 1 // (group.index - 1)))
+    assert blocks._blas().info() == before
+    assert list(blocks.each_class(x[:0], y[:0], x[:0], y[:0], 3, len)) == []
+
+
+def test_copies_of_large_classes_are_not_made_side_by_side(monkeypatch):
+    monkeypatch.setattr(blocks, "_cores", lambda: 4)
+    monkeypatch.setattr(blocks, "_COPIES", 2 * 4 * 50 * 8)  # bytes of two classes of 50 rows
+    x, y, at_work = np.ones((200, 8), np.float32), np.arange(200) % 4, set()
+    list(blocks.each_class(x, y, x[:0], y[:0], 4, lambda group: (time.sleep(0.1), at_work.add(threading.get_ident()))))
+    assert len(at_work) == 2
 
 
 def test_mean_over_both_in_blocks(small_blocks):

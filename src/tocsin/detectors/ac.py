@@ -41,9 +41,8 @@ class ActivationClustering(FeatureDetector):
     def decide(self, data: Readings, victim: Victim) -> Answer:
         scores, small = Scores.empty(data), np.zeros(len(data.labels), bool)
         counts = np.zeros((4, data.classes), np.int64)
-        for group in data.by_class("activation clustering"):
+        for group, side in data.each_class("activation clustering", lambda group: small_side(group.x, group.size, self.dimensions)):
             k, n = group.index, group.size
-            side = small_side(group.x, n, self.dimensions)
             inside = side > 0
             small[group.rows] = inside[:n]
             counts[:, k] = inside[:n].sum(), n, inside[n:].sum(), len(side) - n

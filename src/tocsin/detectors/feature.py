@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
 from tocsin.detectors.base import Findings, class_evidence
 from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
-from tocsin.stats.blocks import LARGEST, Group, by_class, unusable
+from tocsin.stats.blocks import LARGEST, Group, by_class, each_class, unusable
 
 if TYPE_CHECKING:
     from tocsin.detectors.victim import Victim
     from tocsin.runtime import Runtime
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,15 @@ class Readings:
         self.runtime.progress(stage, 0.0)
         for group in by_class(self.features, self.labels, self.reserve_features, self.reserve_labels, self.classes):
             yield group
+            self.runtime.progress(stage, (group.index + 1) / self.classes)
+        self.runtime.progress(stage, 1.0)
+
+    def each_class(self, stage: str, work: Callable[[Group], T]) -> Iterator[tuple[Group, T]]:
+        """``work`` of every class, side by side on the cores, with progress; a group's ``x`` is for ``work`` alone."""
+        self.runtime.progress(stage, 0.0)
+        sides = (self.features, self.labels, self.reserve_features, self.reserve_labels)
+        for group, result in each_class(*sides, self.classes, work):
+            yield group, result
             self.runtime.progress(stage, (group.index + 1) / self.classes)
         self.runtime.progress(stage, 1.0)
 

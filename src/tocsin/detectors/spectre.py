@@ -22,6 +22,7 @@ from tocsin.stats.robust_covariance import filtered, que, separation, trimmed
 
 if TYPE_CHECKING:
     from tocsin.detectors.victim import Victim
+    from tocsin.stats.blocks import Group
 
 _GRID = (1, 4, 9, 16, 25, 36, 49, 64)
 _FACTOR = 1.5
@@ -61,9 +62,12 @@ class Spectre(FeatureDetector):
     def decide(self, data: Readings, victim: Victim) -> Answer:
         scores, dimensions = Scores.empty(data), np.zeros(data.classes, np.int64)
         budgets = self.budgets(np.bincount(data.labels, minlength=data.classes))
-        for group in data.by_class("SPECTRE"):
-            k = group.index
-            values, dimensions[k], scores.statistic[k] = spectre_scores(group.x, float(budgets[k]), self.covariance)
+
+        def work(group: Group) -> tuple[np.ndarray, int, float]:
+            return spectre_scores(group.x, float(budgets[group.index]), self.covariance)
+
+        for group, (values, count, apart) in data.each_class("SPECTRE", work):
+            dimensions[group.index], scores.statistic[group.index] = count, apart
             scores.put(group, comparable(values))
         limits, p = tail_excess(scores.inspected, data.labels, scores.control, data.reserve_labels, data.classes, self.share)
         evidence = {"dimensions": dict(zip(data.names, dimensions.tolist(), strict=True))}

@@ -43,8 +43,7 @@ class SpectralSignatures(FeatureDetector):
 
     def decide(self, data: Readings, victim: Victim) -> Answer:
         scores = Scores.empty(data)
-        for group in data.by_class("spectral signatures"):
-            squares, share = spectral_scores(group.x)
+        for group, (squares, share) in data.each_class("spectral signatures", lambda group: spectral_scores(group.x)):
             scores.put(group, comparable(squares))
             scores.statistic[group.index] = share
         limits, p = tail_excess(scores.inspected, data.labels, scores.control, data.reserve_labels, data.classes, self.share)
