@@ -55,7 +55,7 @@ def test_an_audit_reads_the_tuned_encoder_and_says_so(file: Path, data: tuple[Da
     params = {"transfer.encoder": str(file), "transfer.epochs": 1, "steps_least": 10, "runs": 1}
     report = audit(poisoned, reserve, setting="transfer", detector="asset,ss,ac,scan,strip", params=params, runtime=CPU)
     assert report.findings.detector == "asset"
-    assert report.findings.evidence["settings"]["features"] == "victim"
+    assert report.findings.evidence["settings"]["features"] == "both"
     assert [f.detector for f in report.panel] == ["ss", "ac", "scan", "strip"]
     assert report.settings["setting"] == {"name": "transfer", "encoder": str(file), "tune": "all", "epochs": 1, "lr": 0.02}
     assert report.canaries == ()

@@ -47,7 +47,7 @@ class Asset(VictimReader):
             "paper": {"labels": False},
         },
         # phi is the adapted model; the data are few, so that one pass would be a handful of steps (specification 2.9).
-        "transfer": {"fast": {"features": "victim"}, "paper": {"steps_least": 100}},
+        "transfer": {"fast": {"features": "both"}, "paper": {"steps_least": 100}},
     }
     paper: ClassVar[Mapping[str, Any]] = {
         "features": "victim",
@@ -75,15 +75,15 @@ class Asset(VictimReader):
         "decision": "shipped",
     }
 
-    features: Literal["shortcut", "victim"] = "shortcut"
+    features: Literal["shortcut", "victim", "both"] = "shortcut"
     """What the scouts read: a shortcut network (as in Confusion Training) trained shortly on the inspected samples, or (published) the
-    victim's penultimate features."""
+    victim's penultimate features, or both side by side."""
     shortcut_passes: float = 2.0
     """Passes of that network over the inspected samples; what a scout needs is learned early."""
     victim_network: str | None = None
-    """features=victim: the network, where the audit has not trained one yet; None: the usual one of such data."""
+    """features=victim or both: the network, where the audit has not trained one yet; None: the usual one of such data."""
     victim_epochs: int | None = None
-    """features=victim: its passes over the inspected samples; None: as many as is usual for the network."""
+    """features=victim or both: its passes over the inspected samples; None: as many as is usual for the network."""
     labels: bool = True
     """The separators are driven up the cross entropy of the given labels, and score by it; else, where there are none, by the spread of
     their outputs."""
@@ -147,13 +147,13 @@ class Asset(VictimReader):
                 f"runs {self.runs}, batch {self.batch}, least {self.least}, share {self.share}, control_share {self.control_share}: "
                 "allowed are runs and least from 1, a batch from 2, a share between 0 and 1, and a control_share of 0 to 0.9"
             )
-        if self.features == "shortcut" and self.network != "shortcut":
-            raise InputError(f"features: shortcut needs network=shortcut too, got {self.network}; or set features=victim")
+        if self.features != "victim" and self.network != "shortcut":
+            raise InputError(f"features: {self.features} needs network=shortcut too, got {self.network}; or set features=victim")
         if self.decision in _BY_CONTROL and self.control_share == 0:
             raise InputError(f"control_share: decision={self.decision} measures by held-out reserve samples; give it a share above 0")
         if self.decision == "control" and not self.cross_fit:
             raise InputError("decision: control compares samples that no separator was trained on; it needs cross_fit")
-        if not self.labels and (self.features == "shortcut" or self.scout_labels or self.decision == "tail" or self.outputs < 2):
+        if not self.labels and (self.features != "victim" or self.scout_labels or self.decision == "tail" or self.outputs < 2):
             raise InputError(
                 "labels: without them allowed are features=victim, scout_labels=false, a decision other than tail, and two outputs or "
                 f"more; got {self.features}, {self.scout_labels}, {self.decision} and {self.outputs}"
@@ -161,7 +161,7 @@ class Asset(VictimReader):
 
     @property
     def asks_network(self) -> bool:
-        return self.features == "victim"
+        return self.features != "shortcut"
 
     def own_victim(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
         from tocsin.detectors.victim import Victim
@@ -255,10 +255,10 @@ class Asset(VictimReader):
         """(N + M, D) float32: what scouts read of inspected and reserve samples."""
         from tocsin.detectors.scout import standardised
 
-        if self.features == "shortcut":
-            both = self._shortcut(bench, parts.inspected, victim.runtime, run)
-        else:
-            both = np.concatenate([victim.features, victim.reserve_features])
+        read = [] if self.features == "victim" else [self._shortcut(bench, parts.inspected, victim.runtime, run)]
+        if self.features != "shortcut":
+            read.append(np.concatenate([victim.features, victim.reserve_features]))
+        both = np.concatenate(read, axis=1)
         if not np.isfinite(both).all():
             raise InputError(f"features: {int((~np.isfinite(both)).any(1).sum())} of {len(both)} rows hold NaN or infinity")
         if self.scout_standardised:

@@ -39,9 +39,12 @@ class Transfer(Paradigm):
             raise InputError(f"epochs {self.epochs}, lr {self.lr}: allowed are epochs from 1 and lr above 0")
 
     def victim(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
+        """The encoder is tuned to the reserve too, which is labelled and clean: clean inspected, base and control samples have then been
+        treated alike. One that had seen the inspected samples alone knows them a little better, and scouts tell them by that."""
+        from tocsin.data.dataset import concatenate
         from tocsin.detectors.victim import Victim
 
-        encoder, network = self.tuned(train, runtime)
+        encoder, network = self.tuned(concatenate(train, reserve), runtime)
         return Victim(train, reserve, network, encoder.kind, runtime)
 
     def tuned(self, train: Dataset, runtime: Runtime) -> tuple[Encoder, Classifier]:
