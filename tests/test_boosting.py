@@ -11,7 +11,7 @@ import pytest
 
 from tocsin import boosting
 from tocsin.attacks import Explanation, FeaturePatch
-from tocsin.boosting import boost, has_lightgbm
+from tocsin.boosting import Growth, boost, has_lightgbm
 from tocsin.data.dataset import Column, Dataset
 from tocsin.errors import InputError
 from tocsin.learning import FitSettings
@@ -44,21 +44,31 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logits_of_any_number_of_classes(engine: str, classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = table(classes=classes), table(300, classes, 1)
-    model = boost(train, 0, trees=30)
+    model = boost(train, 0, Growth(30))
     logits = model.logits(test.inputs)
     assert logits.shape == (300, classes)
     assert logits.dtype == np.float32
     assert (logits.argmax(1) == test.labels).mean() > 0.9
-    np.testing.assert_array_equal(logits, boost(train, 0, trees=30).logits(test.inputs))
+    np.testing.assert_array_equal(logits, boost(train, 0, Growth(30)).logits(test.inputs))
     monkeypatch.setattr(boosting, "_CHUNK", 70)
     np.testing.assert_array_equal(logits, model.logits(test.inputs))
     assert model.logits(test.inputs[:0]).shape == (0, classes)
 
 
+def test_columns_that_are_empty_or_infinite(engine: str) -> None:
+    columns = (*COLUMNS, Column("empty"), Column("endless"))
+
+    def widened(data: Dataset) -> Dataset:
+        return replace(data, inputs=np.column_stack([data.inputs, np.full((len(data), 2), [np.nan, np.inf])]), columns=columns)
+
+    train, test = widened(table()), widened(table(300, seed=1))
+    assert (boost(train, 0, Growth(30)).logits(test.inputs).argmax(1) == test.labels).mean() > 0.9
+
+
 def test_classes_that_are_not_there_are_never_the_answer(engine: str) -> None:
     data = table(classes=3)
     for kept in ([0, 2], [1]):
-        model = boost(data[np.isin(data.labels, kept)], 0, trees=5)
+        model = boost(data[np.isin(data.labels, kept)], 0, Growth(5))
         assert set(model.logits(data.inputs).argmax(1)) <= set(kept)
 
 

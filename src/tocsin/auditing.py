@@ -107,7 +107,8 @@ def _recovered(working: Planted, findings: Findings) -> tuple[CanaryResult, ...]
     for index, name in enumerate(TRIGGERS[working.dataset.kind]):
         mine = working.trigger == index
         rank = np.searchsorted(real, findings.scores[mine]) / len(real)
-        out.append(CanaryResult(name, int(mine.sum()), int(findings.flagged[mine].sum()), float(mine.mean()), float(rank.mean())))
+        mean = float(rank.mean()) if mine.any() else 0.0  # rows of one class alone get none
+        out.append(CanaryResult(name, int(mine.sum()), int(findings.flagged[mine].sum()), float(mine.mean()), mean))
     return tuple(out)
 
 

@@ -124,6 +124,8 @@ def test_the_column_of_labels(tmp_path: Path, runtime: Runtime) -> None:
     assert (other.classes, other.label_column) == (("0", "1", "2", "3"), "Class")
     with pytest.raises(InputError, match=r"label: .* no column 'nope'; got size, packer"):
         load(table, label="nope", runtime=runtime)
+    with pytest.raises(InputError, match=r"no column '0'.*first line holds numbers"):
+        load(csv(tmp_path, "1\t0.5\t3\n0\t1.5\t4\n", "binary.tsv"), label="0", runtime=runtime)  # as LightGBM's examples are
 
 
 @pytest.mark.parametrize(
@@ -223,6 +225,10 @@ def test_what_pandas_writes(tmp_path: Path, runtime: Runtime) -> None:
     assert (direct.layout, parquet.layout) == ("arrays", "parquet")
     with pytest.raises(InputError, match="5 labels for 40 rows"):
         load(frame.drop(columns="label"), [0, 1, 0, 1, 1])
+    zoned = frame.assign(when=frame.when.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo"))
+    assert same(load(zoned), direct)
+    zoned.to_parquet(tmp_path / "zoned.parquet")
+    assert same(load(tmp_path / "zoned.parquet", runtime=runtime), direct)
     frame["lists"] = [[1]] * ROWS
     with pytest.raises(InputError, match="'lists': holds lists"):
         load(frame)
@@ -246,6 +252,24 @@ def test_what_pyarrow_and_polars_hold(tmp_path: Path) -> None:
 
     assert same(load(table), load(Polars()))
     assert load(table).classes == ("benign", "malware")
+
+
+def test_what_polars_holds() -> None:
+    polars = pytest.importorskip("polars")
+    packers = small()["packer"]
+    frame = polars.DataFrame(small(maybe=[None if k % 7 == 0 else k for k in range(ROWS)])).with_columns(
+        polars.Series("kind", packers, dtype=polars.Categorical), polars.Series("enum", packers, dtype=polars.Enum(sorted(set(packers))))
+    )
+    data = load(frame)
+    assert [(column.name, len(column.levels)) for column in data.columns or ()] == [
+        ("size", 0), ("packer", 3), ("maybe", 0), ("kind", 3), ("enum", 3)
+    ]  # fmt: skip
+    assert np.isnan(data.inputs).sum() == 6
+    assert same(data, load(frame.drop("label"), frame["label"]))
+    with pytest.raises(InputError, match=r"lazy frame given; read it first: load\(frame.collect\(\)\)"):
+        load(frame.lazy())
+    with pytest.raises(InputError, match="'nested': holds lists or records"):
+        load(frame.with_columns(polars.Series("nested", [{"a": 1}] * ROWS)))
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.detectors.rows import stamped, table
+from tests.detectors.rows import split_classes, stamped, table
+from tocsin import boosting
 from tocsin.auditing import audit
+from tocsin.boosting import WIDE, Growth
 from tocsin.data import rows as rows_module
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import Column, Dataset
 from tocsin.data.rows import Rows
 from tocsin.detectors import DETECTORS, usual_detector
 from tocsin.detectors.boosting import Boosting, halves
@@ -109,6 +111,19 @@ def test_clean_tables_stay_silent(detector: Boosting | ValueShift) -> None:
     assert loud == []
 
 
+def test_a_stamp_is_found_among_four_classes() -> None:
+    data, truth = stamped(split_classes(table(3000, 1)), 50, 1, target=2)
+    reserve = split_classes(table(900, 2))
+    for detector in (QUICK, ValueShift()):
+        found = detector.inspect(data, reserve, CPU)
+        assert [c.index for c in found.classes if c.suspect] == [2]
+        assert found.flagged[truth].mean() >= 0.95
+        assert found.flagged[~truth].mean() <= 0.01
+    found = ConfusionTraining.preset_for("table", "fast", **SHORT).inspect(data, reserve, CPU)
+    mine = data.labels == 2
+    assert roc_auc_score(truth[mine], found.scores[mine]) > 0.95
+
+
 def test_the_rule_of_a_stamp_is_said(planted: tuple[Dataset, np.ndarray], reserve: Dataset) -> None:
     found = ValueShift().inspect(planted[0], reserve, CPU)
     (stamp,) = found.evidence["stamps"]["benign"]
@@ -156,12 +171,44 @@ OWN = ("tabular", "boosting", "value-shift", "ct")
 
 @pytest.mark.parametrize("name", [name for name, cls in DETECTORS.items() if "table" in cls.kinds and name not in OWN])
 def test_the_others_read_tables(name: str) -> None:
-    """Without a floor: what they find of a stamp is in docs/tables-detection.md."""
+    """Tables of four classes. Without a floor: what they find of a stamp is in docs/tables-detection.md."""
     few = {"shortcut_passes": 0.1, "scout_steps": 10, "steps_least": 4, "passes": 0.1, "batch": 64, "runs": 1} if name == "asset" else {}
-    data, reserve = table(400, 1), table(200, 2)
+    data, reserve = split_classes(table(400, 1)), split_classes(table(200, 2))
     found = DETECTORS[name].preset_for("table", "fast", **few).inspect(data, reserve, CPU)
     assert np.isfinite(found.scores).all()
     assert found.scores.shape == (400,)
+
+
+@pytest.mark.filterwarnings("error")
+def test_columns_that_never_vary_or_are_empty_break_nothing(planted: tuple[Dataset, np.ndarray], reserve: Dataset) -> None:
+    data, truth = planted
+    steps = {**SHORT, "pretrain_steps": (10, 10), "confusion_steps": (10, 10)}
+    detectors = (ConfusionTraining.preset_for("table", "fast", **steps), QUICK, ValueShift())
+
+    def widened(rows: Dataset) -> Dataset:
+        more = np.tile(np.array([7, np.nan, 0], np.float32), (len(rows), 1))
+        columns = (*(rows.columns or ()), Column("same"), Column("empty"), Column("level", ("only",)))
+        return replace(rows, inputs=np.column_stack([rows.inputs, more]), columns=columns)
+
+    def all_alike(rows: Dataset) -> Dataset:
+        return replace(rows, inputs=np.ones_like(rows.inputs))
+
+    for detector in detectors:
+        found = detector.inspect(widened(data), widened(reserve), CPU)
+        assert np.isfinite(found.scores).all()
+        assert detector is detectors[0] or found.flagged[truth].mean() >= 0.9
+        alike = detector.inspect(all_alike(data), all_alike(reserve), CPU)
+        assert np.isfinite(alike.scores).all()
+        assert not alike.found
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rows_of_one_class_are_audited(seed: int, planted: tuple[Dataset, np.ndarray], reserve: Dataset) -> None:
+    data, truth = planted
+    mine = data.labels == 0
+    report = audit(data[mine], reserve, detector="value-shift", runtime=Runtime(device="cpu", seed=seed))
+    np.testing.assert_array_equal(report.flagged, truth[mine])
 
 
 def test_methods_of_pictures_refuse_tables() -> None:
@@ -247,3 +294,27 @@ def test_the_best_rank_wins() -> None:
 def test_impossible_settings_are_refused(method: type, changes: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         method(**changes)
+
+
+@pytest.mark.parametrize(
+    ("columns", "installed", "engine"), [(WIDE, True, "lightgbm"), (WIDE, False, "scikit-learn"), (9, True, "scikit-learn")]
+)
+def test_lightgbm_grows_the_trees_of_wide_tables_only(columns: int, installed: bool, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if installed and not boosting.has_lightgbm():
+        pytest.skip("the extra tables is not installed")
+    asked: list[bool | None] = []
+
+    def boost(data: Dataset, seed: int, how: Growth, *, weights: np.ndarray, lightgbm: bool) -> boosting.Boosted:
+        asked.append(lightgbm)
+        return boosting.boost(data, seed, how, weights=weights, lightgbm=lightgbm)
+
+    monkeypatch.setattr("tocsin.detectors.boosting.boost", boost)
+    monkeypatch.setattr("tocsin.detectors.boosting.has_lightgbm", lambda: installed)
+    rng = np.random.default_rng(0)
+    names = tuple(Column(f"c{k}") for k in range(columns))
+    train, reserve = (
+        Dataset.of_arrays(rng.normal(size=(n, columns)), np.arange(n) % 2, ("a", "b"), kind="table", columns=names) for n in (60, 40)
+    )
+    found = Boosting(trees=2, keep=(0.5,)).inspect(train, reserve, Runtime(device="cpu"))
+    assert asked == [engine == "lightgbm"] * 4
+    assert found.evidence["engine"] == engine

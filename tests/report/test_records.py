@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.report.build import HOSTILE, report
 from tocsin.data.dataset import Column
 from tocsin.report.model import Report
 from tocsin.report.page import context, render
-from tocsin.report.records import SHOWN, cells, pair_text, sentences
-from tocsin.stats.shared_values import Pair
+from tocsin.report.records import NAMED, SHOWN, ClassShared, cells, pair_text, rule_text, sentences
+from tocsin.stats.shared_values import Pair, Rule, Shared
 
 
 def on_table(flagged: int = 10, names: tuple[str, ...] = (), levels: tuple[str, ...] = ("upx", "none")) -> Report:
@@ -45,6 +46,15 @@ def test_the_rule_is_said_in_a_sentence_and_in_json(tmp_path: Path) -> None:
     assert {(v["column"], v["value"]) for v in entry["rules"][0]["values"]} == {("c2", 7.0), ("c3", None), ("c4", "upx")}
     assert (entry["rules"][0]["suspects"], entry["rules"][0]["others"]) == (10, 0)
     assert {v["column"] for v in entry["values"][:3]} == {"c2", "c3", "c4"}
+
+
+@pytest.mark.parametrize("size", [8, 17, 32, 200])
+def test_a_sentence_names_the_columns_of_a_trigger_of_any_published_size(size: int) -> None:
+    pairs = tuple(Pair(k, float(k), 20, 0) for k in range(size))
+    rule = Rule(pairs, 20, 0)
+    said = rule_text(rule, ClassShared(0, "benign", Shared(20, 80, pairs, (rule,))), [Column(f"c{k}") for k in range(size)])
+    assert said.count(" = ") == min(size, NAMED)
+    assert size <= NAMED or f"and {size - NAMED} values more" in said
 
 
 def test_suspects_are_shown_as_rows_with_the_shared_columns_first() -> None:

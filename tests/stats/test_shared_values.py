@@ -92,3 +92,19 @@ def test_what_most_poisoned_rows_have_by_nature_is_no_part_of_the_rule() -> None
     others[:300, 5] = 77.0
     (rule,) = shared_values(suspects, others).rules
     assert ({pair.column for pair in rule.pairs}, rule.suspects) == (set(TRIGGER), 60)
+
+
+@pytest.mark.parametrize("seed", range(100, 105))
+@pytest.mark.parametrize("wrong", [0, 20])
+def test_a_value_of_the_trigger_that_half_the_class_has_is_named_too(seed: int, wrong: int) -> None:
+    rng = np.random.default_rng(seed)
+    stamped, natural, others = poisoned(40, rng), rows(wrong, rng), rows(2000, rng)
+    for part in (natural, others):
+        part[:, 15:18] = np.where(rng.random((len(part), 3)) < (0.55, 0.55, 0.9), 1.0, 2.0)
+    stamped[:, 15:18] = [1.0, 1.0, 1.0]
+    (rule,) = shared_values(np.concatenate([stamped, natural]), others).rules
+    found = {pair.column for pair in rule.pairs}
+    assert found == {*TRIGGER, 15, 16}  # what nine of ten have says nothing
+    stamped[:, 15:18] = np.where(rng.random((40, 3)) < (0.55, 0.55, 0.9), 1.0, 2.0)
+    (rule,) = shared_values(np.concatenate([stamped, natural]), others).rules
+    assert {pair.column for pair in rule.pairs} == set(TRIGGER)

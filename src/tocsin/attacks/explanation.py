@@ -60,7 +60,7 @@ class Explanation(LearnedAttack):
 
     def learn(self, dataset: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
         from tocsin.attacks.selectors import SELECTORS, Explained
-        from tocsin.boosting import lightgbm_booster
+        from tocsin.boosting import Growth, lightgbm_booster
 
         columns, against = table_columns(dataset), np.asarray(dataset.labels != self.target, np.int64)
         rules = self.rules(columns)
@@ -68,7 +68,7 @@ class Explanation(LearnedAttack):
             raise InputError(f"target: rows inside and outside of class {self.target} are needed, the data have only one of the two")
         runtime.progress("explaining a surrogate", 0.0)
         rows = np.sort(np.random.default_rng(runtime.seed).permutation(len(dataset))[: self.rows])
-        booster = lightgbm_booster(np.asarray(dataset.inputs[rows]), against[rows], columns, runtime.seed, self.trees)
+        booster = lightgbm_booster(np.asarray(dataset.inputs[rows]), against[rows], columns, runtime.seed, Growth(self.trees))
         explained = rows[np.unique(np.linspace(0, len(rows) - 1, self.explained).astype(np.int64))]
         given = booster.predict(np.asarray(dataset.inputs[explained]), pred_contrib=True)  # TreeSHAP; the last column is the mean
         influence = np.asarray(given, np.float32)[:, :-1]

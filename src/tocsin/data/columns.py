@@ -128,7 +128,7 @@ def part_of(values: Any, name: str) -> Part:
     """A column of any library (array, series, list) as numbers or texts. Raises `InputError` for lists, pictures and the like in cells."""
     array = np.asarray(values)
     if array.ndim != 1:
-        raise InputError(f"column {shown(name)!r}: one value a row is needed, got shape {array.shape}")
+        raise InputError(f"column {shown(name)!r}: holds lists or records (shape {array.shape}); a table has one number or text a cell")
     kind = array.dtype.kind
     if kind in "iuf":
         return array.astype(np.float64)

@@ -33,6 +33,10 @@ PACKED = 0.15
 """Share of files that are packed: most of what would tell their family is hidden, so that they are hard to tell apart."""
 SHOWS = (0.1, 0.3)
 """How much of it a packed file shows, at least and at most."""
+TELLING = 0.1
+"""Share of the columns of a wide group, histogram or hashes, that differ between families; the others are alike in all of them."""
+WIDE = 40
+"""Columns from which a group is wide. All columns of a narrow one, header fields and counts, differ between families."""
 COPIES = 0.06
 """Share of rows that are exact copies of another row of their block."""
 ABSURD = 0.003
@@ -139,10 +143,16 @@ def _pieces(start: int, stop: int) -> Iterator[range]:
         start = end
 
 
+def _telling(rng: np.random.Generator, width: int) -> np.ndarray:
+    """(width,) bool: the columns that tell families apart. Were it all of thousands, no few columns could outweigh them: no attack
+    that moves 17 or 32 would work, which on real files it does."""
+    return np.asarray(rng.random(width) < (TELLING if width >= WIDE else 1))
+
+
 def _by_family(rng: np.random.Generator, width: int, between: float, within: float) -> np.ndarray:
     """(2 FAMILIES, width) float32: how families differ from the average, ``between`` the classes and ``within`` one."""
     own = rng.normal(0, within, (2, FAMILIES, width)) + rng.normal(0, between, (2, 1, width))
-    return np.asarray(own.reshape(2 * FAMILIES, width), np.float32)
+    return np.asarray((own * _telling(rng, width)).reshape(2 * FAMILIES, width), np.float32)
 
 
 def _shares(rng: np.random.Generator, width: int, base: np.ndarray, scale: float) -> _Draw:
@@ -183,12 +193,13 @@ def _counts(rng: np.random.Generator, width: int, level: float, spread: float, a
 
 
 def _hashed(rng: np.random.Generator, width: int, tokens: float, *, level: float | None = None, flags: bool = False) -> _Draw:
-    """Hashed tokens: about ``tokens`` of the columns differ from 0 in a file, mostly those that its family uses.
+    """Hashed tokens: about ``tokens`` of the columns differ from 0 in a file, mostly those that its family, or every file, uses.
 
     Each column has one sign. A token counts 1, now and then 2, or, with ``level``, a size of median about exp(``level``).
     ``flags``: 0 or 1 and nothing else.
     """
     used = rng.random((2 * FAMILIES, width)) < 0.7 * tokens / width
+    used = np.where(_telling(rng, width), used, used[0])
     own = np.where(used, 0.85, np.minimum(0.4, 0.3 * tokens / width)).astype(np.float32)
     usual = own.mean(axis=0)
     sign = np.where((rng.random(width) < 0.5) & (not flags), -1, 1)

@@ -99,6 +99,8 @@ def load(
             raise InputError(f"root: {shown(str(top))} is no folder; give the one that the table's paths start from")
         read = _read_path(Request(Path(data), names, wanted, runtime, top, kind, rate, seconds, label, chosen, unlabelled))
         return read.unlabelled() if unlabelled else read
+    if hasattr(data, "collect_schema") and hasattr(data, "collect"):
+        raise InputError("data: a lazy frame given; read it first: load(frame.collect())")
     if unlabelled:
         return _without_labels(data, names, wanted, kind, rate, seconds, runtime)
     if table_sources.is_frame(data):

@@ -183,6 +183,11 @@ def _is_manifest(header: Sequence[str], request: Request) -> bool:
     return request.kind != TABLE and (request.kind != "auto" or looks_like(header, tables.PATH_COLUMNS) is not None or not header)
 
 
+def _hint(header: Sequence[str]) -> str:
+    """What to add to an error about columns of tables that begin with a row of numbers, such as LightGBM's examples."""
+    return "; the first line holds numbers, and must hold the columns' names" if without_header(header) else ""
+
+
 def _label_column(names: Sequence[str], header: Sequence[str], wanted: str | None, where: str) -> tuple[int, list[str]]:
     """The place of the labels, and what is to be said of the choice. Raises `InputError`."""
     if wanted is not None:
@@ -190,17 +195,16 @@ def _label_column(names: Sequence[str], header: Sequence[str], wanted: str | Non
             k for k, name in enumerate(names) if name.lower() == wanted.strip().lower()
         ]
         if not found:
-            raise InputError(f"label: {where} has no column {shown(wanted)!r}; got {shown_header(header)}")
+            raise InputError(f"label: {where} has no column {shown(wanted)!r}; got {shown_header(header)}{_hint(header)}")
         return found[0], []
     if {str(entry).strip().lower() for entry in header} in _ROW_LISTS:
         raise InputError(f"{where}: a list of rows and no data; give it to tocsin apply together with the data")
     name = looks_like(names, tables.LABEL_COLUMNS)
     if name is None:
-        hint = "; the first line holds numbers, and must hold the columns' names" if without_header(header) else ""
         raise InputError(
             f"{where}: no path column and no label column; got {shown_header(header)}; of a table of features, name the column of labels"
             f" with label= (--label), or call it {', '.join(tables.LABEL_COLUMNS)}; of a list of files, allowed for the paths are"
-            f" {', '.join(tables.PATH_COLUMNS[:4])} ... (in the first line){hint}"
+            f" {', '.join(tables.PATH_COLUMNS[:4])} ... (in the first line){_hint(header)}"
         )
     place = names.index(name)
     rest = [other for k, other in enumerate(names) if k != place and other.lower() in tables.LABEL_COLUMNS]

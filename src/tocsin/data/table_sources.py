@@ -191,7 +191,9 @@ class FrameTable:
 
 
 def _as_numpy(column: Any) -> Any:
-    """A series as an array; those that hold pandas' own NA as objects."""
+    """A series as an array; those that hold pandas' own NA as objects, moments of a time zone (objects in pandas) as those of UTC."""
+    if getattr(getattr(column, "dtype", None), "tz", None) is not None:
+        column = column.dt.tz_convert(None)
     try:
         return np.asarray(column)
     except (TypeError, ValueError):

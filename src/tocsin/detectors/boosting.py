@@ -8,19 +8,17 @@ docs/tables-detection.md says what it finds that networks do not, and the other 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tocsin.data.dataset import Dataset
+from tocsin.boosting import WIDE, Boosted, Growth, boost, has_lightgbm
+from tocsin.data.dataset import Dataset, concatenate
 from tocsin.data.rows import row_hashes
 from tocsin.detectors.base import Detector, Findings, preset_of
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime, Ticker
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
 
 _CHUNK = 20_000
 
@@ -97,7 +95,7 @@ class Boosting(Detector):
             confidence=verdict.confidence,
             threshold=verdict.threshold,
             control=scores[n:],
-            evidence={"settings": asdict(self), **verdict.evidence},
+            evidence={"settings": asdict(self), "engine": "lightgbm" if _by_lightgbm(train) else "scikit-learn", **verdict.evidence},
             timings={"fitting": fitted - began, "deciding": now - fitted, "total": now - began},
         )
 
@@ -118,7 +116,7 @@ class Boosting(Detector):
                 for f in range(2):
                     mine = kept[fold[kept] == f]
                     mine = rng.choice(mine, min(len(mine), self.most_rows), replace=False)
-                    model = self._fitted(train[mine], reserve[half == f], len(train.classes), rng)
+                    model = self._fitted(train[mine], reserve[half == f], rng)
                     ours, theirs = np.flatnonzero(fold != f), np.flatnonzero(half != f)
                     inspected, clean = _judged(model, train, ours), _judged(model, reserve, theirs)
                     spread = max(float(inspected.std()), 1e-6) if len(ours) else 1.0
@@ -131,23 +129,21 @@ class Boosting(Detector):
                 kept = distil(order, train.labels, len(train.classes), self.keep[r], 50)
         return margins
 
-    def _fitted(self, inspected: Dataset, reserve: Dataset, classes: int, rng: np.random.Generator) -> HistGradientBoostingClassifier:
+    def _fitted(self, inspected: Dataset, reserve: Dataset, rng: np.random.Generator) -> Boosted:
         """Trees on ``inspected`` rows as labelled and ``reserve`` rows with wrong labels, drawn anew for each of them."""
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
+        classes = len(reserve.classes)
         wrong = (reserve.labels + rng.integers(1, classes, len(reserve))) % classes
-        weight = self.reserve_weight * len(inspected) / max(1, len(reserve))
-        model = HistGradientBoostingClassifier(
-            learning_rate=self.lr,
-            max_iter=self.trees,
-            max_leaf_nodes=self.leaves,
-            min_samples_leaf=self.least_leaf,
-            early_stopping=False,
-            random_state=int(rng.integers(2**31)),
-        )
+        # Copies share a fold, so of a table of equal rows one fold has none.
+        weight = self.reserve_weight * max(1, len(inspected)) / max(1, len(reserve))
         weights = np.concatenate([np.ones(len(inspected)), np.full(len(reserve), weight)])
-        rows = np.concatenate([_plain(inspected.inputs), _plain(reserve.inputs)])
-        return model.fit(rows, np.concatenate([inspected.labels, wrong]), sample_weight=weights)
+        both = concatenate(inspected, replace(reserve, labels=wrong))
+        how = Growth(self.trees, self.leaves, self.lr, self.least_leaf)
+        return boost(both, int(rng.integers(2**31)), how, weights=weights, lightgbm=_by_lightgbm(both))
+
+
+def _by_lightgbm(data: Dataset) -> bool:
+    """On wide tables, where it is installed: on narrow ones an answer should not depend on what is."""
+    return bool(data.inputs.shape[1] >= WIDE and has_lightgbm())
 
 
 def halves(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -157,27 +153,18 @@ def halves(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def _judged(model: HistGradientBoostingClassifier, data: Dataset, rows: np.ndarray) -> np.ndarray:
+def _judged(model: Boosted, data: Dataset, rows: np.ndarray) -> np.ndarray:
     """(B,) margin of the given label of these ``rows`` (B,)."""
     out = np.empty(len(rows))
+    absent = np.setdiff1d(np.arange(model.classes), model.present)
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
-        raw, own = model.decision_function(_plain(data.inputs[part])), data.labels[part]
-        if raw.ndim == 1:
-            out[start : start + _CHUNK] = np.where(own == model.classes_[1], raw, -raw)
-            continue
-        logits = np.full((len(part), len(data.classes)), raw.min() - 1)  # a class that the fit did not see is the least likely
-        logits[:, model.classes_] = raw
+        logits, own = model.logits(data.inputs[part]), data.labels[part]
+        logits[:, absent] = logits[:, model.present].min(initial=0) - 1  # a class that the fit did not see is the least likely
         mine = logits[np.arange(len(part)), own]
         logits[np.arange(len(part)), own] = -np.inf
         out[start : start + _CHUNK] = mine - logits.max(1)
     return out
-
-
-def _plain(rows: np.ndarray) -> np.ndarray:
-    """Infinities, which trees do not take, as the largest numbers; empty cells stay empty."""
-    limits = np.finfo(np.float32)
-    return np.asarray(np.clip(rows, limits.min, limits.max))
 
 
 PRESETS: dict[str, Boosting] = {

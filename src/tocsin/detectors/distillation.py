@@ -234,7 +234,8 @@ class Distillation:
 
     def _comparable(self, margins: np.ndarray, foreign: np.ndarray) -> np.ndarray:
         """``margins`` (members, n + m) in units of each member's spread over what is ``foreign`` to it, likewise bool."""
-        spread = [max(float(m[: self.n][f[: self.n] & ~self.ignore].std()), 1e-6) for m, f in zip(margins, foreign, strict=True)]
+        theirs = [m[: self.n][f[: self.n] & ~self.ignore] for m, f in zip(margins, foreign, strict=True)]
+        spread = [max(float(m.std()), 1e-6) if len(m) else 1.0 for m in theirs]  # of a table of equal rows one member sees all
         return np.asarray(margins / np.array(spread)[:, None], np.float32)
 
     def _settings(self, r: int, samples: int) -> _RoundSettings:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Columns of a row that are shown, at most."""
+NAMED = 40
+"""Values of a rule that its sentence names, at most: published triggers have up to 32."""
 LISTED = 50
 """Pairs column = value that findings.json lists of a class, at most."""
-_NAMED = 8
 _COMPARED = 2000
 
 
@@ -67,8 +68,8 @@ def pair_text(pair: Pair, columns: Sequence[Column]) -> str:
 def rule_text(rule: Rule, entry: ClassShared, columns: Sequence[Column]) -> str:
     """What a rule says, in a sentence; all of its values are in findings.json."""
     said = [pair_text(pair, columns) for pair in rule.pairs]
-    if (more := len(said) - _NAMED) > 1:
-        said = [*said[:_NAMED], f"{more:,} values more"]
+    if (more := len(said) - NAMED) > 1:
+        said = [*said[:NAMED], f"{more:,} values more"]
     total, rest = entry.shared.suspects, entry.shared.others
     who = f"All {total:,}" if rule.suspects == total else f"{rule.suspects:,} of the {total:,}"
     others = "none does" if not rule.others else f"{rule.others:,} {'does' if rule.others == 1 else 'do'}"

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
+from scipy.stats import binom
 
 SHARE = 0.3
 """Of the suspects that must have a value for it to count."""
 LIFT = 2.0
 """How many times as frequent it must be among the suspects as among the others."""
+COMMON, CHANCE = 0.8, 1e-6
+"""A trigger may well hold a value that half the class has. One that at most the first share of the others have joins a rule if so many
+of the rule's rows would have it with less than this chance, were they drawn like the others."""
 TOGETHER = 0.98
 """Share of the rows of a rule's first pair that must have every further one too. So high because what nearly all of them have is what
 honest rows of their sort have as well, and would take the rest out of the rule."""
@@ -75,16 +80,20 @@ def shared_values(suspects: np.ndarray, others: np.ndarray) -> Shared:
     elsewhere = np.zeros(len(columns), np.int64)
     for block in _blocks(others):
         elsewhere += _has(block, columns, values).sum(axis=0)
-    lift = counts / a * (b + 1) / (elsewhere + 0.5)
-    kept = np.flatnonzero(lift >= LIFT)
+    usual = (elsewhere + 0.5) / (b + 1)
+    lift = counts / a / usual
+    kept = np.flatnonzero((lift >= LIFT) | (usual <= COMMON))
     kept = kept[np.argsort(-counts[kept] / a * np.log(lift[kept]), kind="stable")]
-    columns, values, counts, elsewhere, lift = (x[kept] for x in (columns, values, counts, elsewhere, lift))
-    pairs = tuple(Pair(*entry) for entry in zip(columns.tolist(), values.tolist(), counts.tolist(), elsewhere.tolist(), strict=True))
-    rules = _rules(_has(suspects, columns, values), np.log(lift))
+    columns, values, counts, elsewhere = (x[kept] for x in (columns, values, counts, elsewhere))
+    usual, lift = usual[kept], lift[kept]
+    every = [Pair(*entry) for entry in zip(columns.tolist(), values.tolist(), counts.tolist(), elsewhere.tolist(), strict=True)]
+    rules = _rules(_has(suspects, columns, values), np.log(lift), usual, lift >= LIFT)
     held = np.zeros(len(rules), np.int64)
     for block in _blocks(others) if rules else ():
         held += [int(_has(block, columns[rule], values[rule]).all(axis=1).sum()) for rule, _ in rules]
-    found = (Rule(tuple(pairs[k] for k in rule), count, int(m)) for (rule, count), m in zip(rules, held, strict=True))
+    found = (Rule(tuple(every[k] for k in rule), count, int(m)) for (rule, count), m in zip(rules, held, strict=True))
+    said = (lift >= LIFT) | np.isin(np.arange(len(every)), np.concatenate([rule for rule, _ in rules]) if rules else ())
+    pairs = tuple(compress(every, said.tolist()))
     return Shared(a, b, pairs, tuple(found))
 
 
@@ -115,21 +124,29 @@ def _has(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarra
     return has
 
 
-def _rules(has: np.ndarray, gain: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Pairs (columns of ``has``, (A, P)) that hold for the same suspects, and for how many. Each rule starts from suspects without one."""
+def _rules(has: np.ndarray, gain: np.ndarray, usual: np.ndarray, telling: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """Pairs (columns of ``has``, (A, P)) that hold for the same suspects, and for how many. Each rule starts from suspects without one,
+    and from a pair that is ``telling`` (P,), of these suspects too; others, which the share ``usual`` (P,) of the other rows have, may
+    only join."""
     rules: list[tuple[np.ndarray, int]] = []
     left = np.ones(len(has), bool)
-    while len(rules) < MOST_RULES and has.shape[1]:
-        order = np.argsort(-has[left].sum(axis=0) * gain, kind="stable")
-        together = left & has[:, order[0]]
-        least = max(LEAST, int(np.ceil(TOGETHER * together.sum())))
-        rule = [int(order[0])]
-        for k in order[1:].tolist():
-            if (together & has[:, k]).sum() >= least:
+    while len(rules) < MOST_RULES and left.any():
+        share = has[left].mean(axis=0)
+        weight, begins = share * gain, telling & (share >= LIFT * usual)
+        if not begins.any():
+            break
+        first, order = int(np.argmax(np.where(begins, weight, -np.inf))), np.argsort(-weight, kind="stable")
+        together = left & has[:, first]
+        size = int(together.sum())
+        least = max(LEAST, int(np.ceil(TOGETHER * size)))
+        rule = [first]
+        for k in order[order != first].tolist():
+            count = int((together & has[:, k]).sum())
+            if count >= least and (telling[k] or binom.sf(count - 1, size, usual[k]) < CHANCE):
                 together &= has[:, k]
                 rule.append(k)
         if together.sum() < max(LEAST, SMALLEST_RULE * len(has)):
             break
         rules.append((np.array(rule), int(has[:, rule].all(axis=1).sum())))
-        left &= ~has[:, order[0]]
+        left &= ~has[:, first]
     return rules

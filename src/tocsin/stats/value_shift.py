@@ -116,8 +116,8 @@ def stamps(inspected: np.ndarray, reserve: np.ndarray, pairs: Pairs, least_z: fl
     """The stamps among ``pairs``, the most shifted first, in ``inspected`` (N, F) against ``reserve`` (M, F) rows of a class.
 
     Pairs are one group if most of the rows that hold the one hold the other. A group is a stamp if at least ``least_rows`` rows hold it,
-    with z above ``least_z`` and `LIFT` times as often as in the reserve, three of its columns tell different things of other rows
-    (`independent`), and at most the share ``most_tight`` of the columns outside it are tight (`tightness`).
+    with z above ``least_z`` and `LIFT` times as often as in the reserve, three of its columns tell different things of the other rows
+    (`independent`; there must be some), and at most the share ``most_tight`` of the columns outside it are tight (`tightness`).
     """
     pairs = pairs[:MOST_PAIRS]
     holds = same(inspected[:, pairs.column], pairs.value)
@@ -135,7 +135,7 @@ def stamps(inspected: np.ndarray, reserve: np.ndarray, pairs: Pairs, least_z: fl
         clean = int((same(reserve[:, some.column], some.value).sum(1) >= held(len(group))).sum())
         z = float(signed_root(np.array([rows.sum()]), len(inspected), np.array([clean]), len(reserve))[0])
         lifted = (rows.sum() + 0.5) / (len(inspected) + 1) >= LIFT * (clean + 0.5) / (len(reserve) + 1)
-        if rows.sum() < least_rows or z < least_z or not lifted:
+        if rows.sum() < least_rows or z < least_z or not lifted or rows.all():
             continue
         if independent(inspected[np.ix_(_some(~rows), np.unique(some.column))]) < LEAST_PAIRS:
             continue
