@@ -95,7 +95,16 @@ def test_a_patch_is_found_in_what_an_encoder_is_tuned_to_and_clean_data_are_left
     made = poison(train, build("badnet", rate=0.05, target=3, size=4), 0)
     truth = np.zeros(len(train), bool)
     truth[made.planted] = True
-    params = {"transfer.tune": "last", "transfer.encoder": str(file), "steps_least": 40, "passes": 1.0, "scout_steps": 150, "batch": 128}
+    params = {
+        "transfer.tune": "last",
+        "transfer.encoder": str(file),
+        "steps_least": 40,
+        "passes": 1.0,
+        "scout_steps": 150,
+        "batch": 128,
+        "share": 0.03,
+        "runs": 1,
+    }
     found, clean = (audit(part, reserve, setting="transfer", params=params, runtime=CPU).findings for part in (made.dataset, train))
     assert [c.index for c in found.classes if c.suspect] == [3]
     assert found.flagged[truth].mean() > 0.9
