@@ -12,6 +12,7 @@ from tocsin.auditing import audit
 from tocsin.cli import main
 from tocsin.data.builtin import digits
 from tocsin.data.dataset import Column, Dataset
+from tocsin.detectors.asset import Asset
 from tocsin.errors import InputError
 from tocsin.kinds import ImageKind
 from tocsin.networks import build_network
@@ -53,12 +54,62 @@ def test_an_audit_reads_the_tuned_encoder_and_says_so(file: Path, data: tuple[Da
     train, reserve, _ = data
     poisoned = poison(train, build("badnet", rate=0.08, target=3, size=4), 0).dataset
     params = {"transfer.encoder": str(file), "transfer.epochs": 1, "steps_least": 10, "runs": 1}
-    report = audit(poisoned, reserve, setting="transfer", detector="asset,ss,ac,scan,strip", params=params, runtime=CPU)
+    report = audit(poisoned, reserve, setting="transfer", detector="asset,ss,scan,strip", params=params, runtime=CPU)
     assert report.findings.detector == "asset"
     assert report.findings.evidence["settings"]["features"] == "both"
-    assert [f.detector for f in report.panel] == ["ss", "ac", "scan", "strip"]
+    assert [f.detector for f in report.panel] == ["ss", "scan", "strip"]
     assert report.settings["setting"] == {"name": "transfer", "encoder": str(file), "tune": "all", "epochs": 1, "lr": 0.02}
     assert report.canaries == ()
+
+
+def test_the_tuned_encoder_has_seen_the_reserve_and_the_deployed_one_has_not(
+    file: Path, data: tuple[Dataset, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def tuned(encoder: Encoder, inputs: np.ndarray, *args: object, **how: object) -> object:
+        seen.append(len(inputs))
+        return encoder.body
+
+    monkeypatch.setattr("tocsin.tuning.tuned", tuned)
+    Transfer(str(file)).victim(data[0], data[1], CPU)
+    Transfer(str(file)).tuned(data[0], CPU)
+    assert seen == [900, 600]
+
+
+def test_scouts_read_a_shortcut_network_beside_the_tuned_encoder(
+    file: Path, data: tuple[Dataset, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    monkeypatch.setattr("tocsin.detectors.scout.standardised", lambda read, base: widths.append(read.shape[1]) or read)
+    victim = Transfer(str(file), "last").victim(data[0], data[1], CPU)
+    for features in ("victim", "shortcut", "both"):
+        settings = {"features": features, "steps_least": 2, "passes": 0.1, "runs": 1, "shortcut_passes": 0.0, "scout_steps": 1}
+        Asset.preset_for("image", "fast", **settings).inspect(data[0], data[1], CPU, victim=victim)
+    assert widths[0] == 32
+    assert widths[2] == widths[0] + widths[1]
+
+
+def test_a_patch_is_found_in_what_an_encoder_is_tuned_to_and_clean_data_are_left_alone(file: Path) -> None:
+    train, reserve, _ = digits(3, 1000, 400, 10)
+    made = poison(train, build("badnet", rate=0.05, target=3, size=4), 0)
+    truth = np.zeros(len(train), bool)
+    truth[made.planted] = True
+    params = {
+        "transfer.tune": "last",
+        "transfer.encoder": str(file),
+        "steps_least": 40,
+        "passes": 1.0,
+        "scout_steps": 150,
+        "batch": 128,
+        "share": 0.03,
+        "runs": 1,
+    }
+    found, clean = (audit(part, reserve, setting="transfer", params=params, runtime=CPU).findings for part in (made.dataset, train))
+    assert [c.index for c in found.classes if c.suspect] == [3]
+    assert found.flagged[truth].mean() > 0.9
+    assert found.flagged[~truth].mean() < 0.02
+    assert not clean.found
 
 
 def test_all_that_read_pictures_are_defined() -> None:
