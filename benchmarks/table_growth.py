@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from tocsin.bench.provenance import peak_rss_mb, provenance
 from tocsin.data.dataset import Dataset
 from tocsin.data.ember_shaped import CLASSES, EmberShaped
 from tocsin.data.pairing import match
+from tocsin.data.rows import stacked
 from tocsin.detectors.base import Findings
 from tocsin.detectors.tabular import Tabular
 from tocsin.poisoning import build, poison
@@ -81,7 +82,7 @@ def one(place: Path, rows: int, seed: int) -> dict[str, object]:
     truth[np.load(place / "planted.npy")] = True
     names = set(json.loads((place / "columns.json").read_text()))
     before, began = peak_rss_mb(), time.monotonic()
-    audited, reserve, _ = match(train, reserve)
+    audited, reserve, _ = match(replace(train, inputs=stacked([train.inputs])), reserve)
     found, canaries = controlled(Overheard(), audited, reserve, Runtime(device="cpu", seed=seed))
     seconds = time.monotonic() - began
     said = {pair["column"] for rule in found.evidence["rules"].values() for pair in rule}

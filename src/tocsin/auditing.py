@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from tocsin.data.dataset import Dataset
 from tocsin.data.pairing import match
 from tocsin.data.rows import stacked
 from tocsin.detectors.base import Detector, Findings
+from tocsin.errors import InputError
 from tocsin.panel import configured, hear, names_of
+from tocsin.paradigms import PARADIGMS, Paradigm, Supervised, paradigm_of
 from tocsin.report.model import CanaryResult, Report
 from tocsin.runtime import Runtime
 
@@ -28,6 +30,7 @@ def audit(
     preset: str = "fast",
     detector: str | Sequence[str] | None = None,
     params: Mapping[str, Any] | None = None,
+    setting: str | Paradigm = Supervised.name,
     seed: int = 0,
     device: str = "auto",
     canaries: bool = True,
@@ -37,22 +40,29 @@ def audit(
 
     ``reserve``: clean samples of the same classes, none of them in ``train``; the answer is only as good as the reserve is clean.
     ``detector``: one name or several (``"ct,ss,scan"``; None: ``tabular`` for tables, ``audible`` for speech, else ``ct``); the first
-    decides, and the report shows where the others agree (`tocsin.panel`). ``params`` overrides single settings of the preset, of the first
-    detector or, as ``"ss.oracle"``, of the one that is named. ``canaries`` plants samples with known triggers in the working copy to
-    measure what would have been found (`tocsin.canaries`); they are in no score, flag or count of the report. ``runtime`` replaces
-    ``seed`` and ``device``. Raises `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
+    decides, and the report shows where the others agree (`tocsin.panel`). ``params`` overrides single settings of the preset, of the
+    first detector or, as ``"ss.oracle"``, of the one that is named. ``setting``: how a model is made of ``train`` (`tocsin.paradigms`);
+    in others than supervised fewer detectors are defined, and ASSET decides where none is named. Its own values are in ``params`` too,
+    as ``"NAME.field"``, or it is given whole. Where it knows no labels, those of the data are left aside. ``canaries`` plants samples
+    with known triggers in the working copy to measure what would have been found (`tocsin.canaries`); they are in no score, flag or
+    count of the report, and there are none without labels. ``runtime`` replaces ``seed`` and ``device``. Raises
+    `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
     """
     began = time.monotonic()
     runtime = runtime if runtime is not None else Runtime(device=device, seed=seed)
-    names = names_of(detector, train.kind)
-    settings, *others = configured(names, preset, params or {}, train.kind)
+    paradigm, values = paradigm_of(setting, params or {})
+    paradigm.check(train.kind)
+    _check_labels(train, paradigm)
+    names = names_of(paradigm.detector if detector is None else detector, train.kind)
+    settings, *others = configured(names, preset, values, train.kind, paradigm.name)
+    train, reserve = paradigm.seen(train), paradigm.seen(reserve)
     whole, (train, reserve, notes) = train, match(replace(train, inputs=stacked([train.inputs])), reserve)
     recovered: tuple[CanaryResult, ...] = ()
-    if canaries and settings.takes_canaries:
+    if canaries and settings.takes_canaries and paradigm.labelled:  # a canary's label is what gives it away
         findings, recovered = controlled(settings, train, reserve, runtime)
-        panel = hear(others, train, reserve, runtime)
+        panel = hear(others, train, reserve, runtime, paradigm)
     else:
-        heard = hear([settings, *others], train, reserve, runtime)
+        heard = hear([settings, *others], train, reserve, runtime, paradigm)
         findings, panel = heard[0], heard[1:]
     return Report(
         train=whole,
@@ -63,6 +73,7 @@ def audit(
         settings={
             "preset": preset,
             "detector": ", ".join(names),
+            **({} if isinstance(paradigm, Supervised) else {"setting": {"name": paradigm.name, **asdict(paradigm)}}),
             **({"changed": dict(params)} if params else {}),
             "seed": runtime.seed,
             "device": str(runtime.torch_device()),
@@ -73,6 +84,12 @@ def audit(
         notes=tuple(dict.fromkeys((*train.notes, *reserve.notes, *notes))),
         seconds=time.monotonic() - began,
     )
+
+
+def _check_labels(train: Dataset, paradigm: Paradigm) -> None:
+    if paradigm.labelled and not train.labelled:
+        known = ", ".join(name for name, other in PARADIGMS.items() if not other.labelled)
+        raise InputError(f"training data: have no labels, which the setting {paradigm.name} needs; without labels: setting={known}")
 
 
 def controlled(detector: Detector, train: Dataset, reserve: Dataset, runtime: Runtime) -> tuple[Findings, tuple[CanaryResult, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import UNLABELLED, Dataset
 from tocsin.errors import InputError
 from tocsin.report.cells import read_csv, read_text
 from tocsin.report.files import write_text
@@ -33,6 +33,8 @@ class _Given:
     shape: tuple[int, ...] = ()
     """Shape of one sample, and the content's hash, where the file has them."""
     fingerprint: str = ""
+    unlabelled: bool = False
+    """The labels of the data were left aside (decisions.csv does not tell)."""
 
 
 def read_decisions(path: str | Path) -> dict[str, bool]:
@@ -42,6 +44,11 @@ def read_decisions(path: str | Path) -> dict[str, bool]:
     (in findings.csv: true and false), and for an id that comes twice.
     """
     return _read(Path(path)).keep
+
+
+def about_unlabelled(path: str | Path) -> bool:
+    """Whether the findings in the file are about data whose labels were left aside (decisions.csv does not tell: False)."""
+    return _read(Path(path)).unlabelled
 
 
 def apply(train: Dataset, decisions: str | Path | Report) -> np.ndarray:
@@ -69,7 +76,8 @@ def apply(train: Dataset, decisions: str | Path | Report) -> np.ndarray:
 
 
 def write_manifest(train: Dataset, keep: np.ndarray, path: str | Path) -> Path:
-    """Write the kept samples as CSV: ``path,label`` for data made of files, ``row,label`` else. Returns the path.
+    """Write the kept samples as CSV: ``path,label`` for data made of files, ``row,label`` else (no label where there are none). Returns
+    the path.
 
     Paths are relative to the data's root, as the ids are: ``tocsin.load(path, root=train.root)`` reads it.
     Raises `AuditIncomplete` where the disk refuses.
@@ -88,6 +96,7 @@ def _check_same_data(train: Dataset, given: _Given, rows: Mapping[str, int], pat
         raise InputError(
             f"decisions: {path} is about {given.samples:,} samples, the data has {len(train):,}; was it made for another data set?"
         )
+    train = train.unlabelled() if given.unlabelled else train
     other = [name for name, label in given.labels.items() if train.classes[train.labels[rows[name]]] != label]
     if other:
         raise InputError(
@@ -122,7 +131,8 @@ def _from_decisions(path: Path, header: list[str], rows: list[list[str]]) -> _Gi
 def _from_findings(path: Path, header: list[str], rows: list[list[str]]) -> _Given:
     keep = _judged(path, header, rows, "flagged", _KEEP_BY_FLAG)
     name, label = header.index("id"), header.index("label")
-    return _Given(keep, {row[name]: row[label] for row in rows}, len(rows))
+    labels = {row[name]: row[label] for row in rows}
+    return _Given(keep, labels, len(rows), unlabelled=set(labels.values()) == {UNLABELLED})
 
 
 _Reader = Callable[[Path, list[str], list[list[str]]], _Given]
@@ -161,12 +171,13 @@ def _from_json(path: Path) -> _Given:
         labels = {str(entry["id"]): str(entry["label"]) for entry in content["suspects"]}
         data = content["data"]
         samples, shape, fingerprint = int(data["samples"]), tuple(data["shape"]), str(data["fingerprint"])
+        unlabelled = data["classes"] == [UNLABELLED]
     except (ValueError, KeyError, TypeError, RecursionError) as why:
         if isinstance(why, InputError):
             raise
         raise InputError(f"decisions: {path} is not a findings.json of tocsin; was it cut off or is it another file?") from why
     _refuse_repeats(path, ids)
-    return _Given(dict.fromkeys(ids, False), labels, samples, shape, fingerprint)
+    return _Given(dict.fromkeys(ids, False), labels, samples, shape, fingerprint, unlabelled)
 
 
 def _few(names: Sequence[str]) -> str:

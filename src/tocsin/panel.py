@@ -14,6 +14,7 @@ from tocsin.detectors import DETECTORS, usual_detector
 from tocsin.detectors.base import Detector, Findings
 from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
+from tocsin.paradigms import PARADIGMS, Paradigm, Supervised
 from tocsin.params import closest, parse_fields
 from tocsin.runtime import Runtime
 
@@ -36,15 +37,20 @@ def names_of(detector: str | Sequence[str] | None, kind: str = "image") -> tuple
     return names
 
 
-def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kind: str) -> list[Detector]:
+def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kind: str, setting: str = Supervised.name) -> list[Detector]:
     """The named detectors with their settings; ``{"ss.oracle": 0.01}`` addresses one of them, a plain name the first.
 
-    A preset that only the leading detector has leaves the others at their default. Raises `InputError`.
+    A preset that only the leading detector has leaves the others at their default. ``setting``: the learning setting, a name of
+    `PARADIGMS`. Raises `InputError`, also for a detector that is not defined there.
     """
     unfit = [name for name in names if kind not in DETECTORS[name].kinds]
     if unfit:
         kinds = sorted(set.intersection(*(set(DETECTORS[name].kinds) for name in unfit)))
         raise InputError(f"detector {', '.join(unfit)} works on {', '.join(kinds)} data, got {kind}")
+    reasons = {name: DETECTORS[name].not_defined[setting] for name in names if setting in DETECTORS[name].not_defined}
+    if reasons:
+        said = "; ".join(f"detector {name} is not defined here, because {why}" for name, why in reasons.items())
+        raise InputError(f"setting {setting}: {said}; defined are {', '.join(defined_in(setting))}")
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in params.items():
         owner, dot, field = key.rpartition(".")
@@ -54,23 +60,30 @@ def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kin
     made = []
     for name in names:
         method = DETECTORS[name]
-        changes = parse_fields(method, given[name])
+        changes, there = parse_fields(method, given[name]), method.by_setting.get(setting, {})
         try:
-            made.append(method.preset_for(kind, preset, **changes))
+            made.append(method.preset_for(kind, preset, **{**there.get(preset, {}), **changes}))
         except InputError:
             if name == names[0]:
                 raise
-            made.append(method.preset_for(kind, "fast", **changes))
+            made.append(method.preset_for(kind, "fast", **{**there.get("fast", {}), **changes}))
     return made
 
 
-def hear(detectors: Sequence[Detector], train: Dataset, reserve: Dataset, runtime: Runtime) -> tuple[Findings, ...]:
-    """What each detector finds in the person's own samples. Passive ones share one victim, trained once and only where one asks."""
+def defined_in(setting: str) -> list[str]:
+    """The detectors that can be used in a learning setting."""
+    kinds = PARADIGMS[setting].kinds
+    return [name for name, method in DETECTORS.items() if setting not in method.not_defined and method.kinds & kinds]
+
+
+def hear(
+    detectors: Sequence[Detector], train: Dataset, reserve: Dataset, runtime: Runtime, paradigm: Paradigm | None = None
+) -> tuple[Findings, ...]:
+    """What each detector finds in the person's own samples. Those that read a model share the one that the learning setting
+    (``paradigm``; None: supervised) makes of ``train``, trained once and only where one asks."""
     victim: Victim | None = None
     if any(isinstance(detector, VictimReader) and detector.asks_network for detector in detectors):
-        from tocsin.detectors.victim import Victim
-
-        victim = Victim.trained(train, reserve, runtime)
+        victim = (paradigm or Supervised()).victim(train, reserve, runtime)
     return tuple(
         detector.inspect(train, reserve, runtime, victim=victim)
         if isinstance(detector, VictimReader)

@@ -8,20 +8,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from tocsin.attacks.base import Attack
 from tocsin.boosting import boost
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
-from tocsin.kinds import Kind, kind_of
-from tocsin.learning import FitSettings, fit, predict, usual_settings
+from tocsin.kinds import ImageKind, Kind, kind_of
+from tocsin.learning import FitSettings, features, fit, predict, usual_settings
 from tocsin.networks import NETWORKS, Classifier, build_network
+from tocsin.networks.encoder import Encoder
+from tocsin.paradigms import Transfer
 from tocsin.params import closest
 from tocsin.poisoning import attack_of
 from tocsin.runtime import Runtime
+from tocsin.tuning import fit_head
 
 __all__ = [
     "BOOSTING",
@@ -33,6 +38,7 @@ __all__ = [
     "check_test",
     "measure",
     "measured",
+    "probed",
     "train_victim",
     "trained",
 ]
@@ -123,6 +129,8 @@ def train_victim(
     runtime: Runtime | None = None,
     flip: bool = False,
     normalise: str = "none",
+    transfer: Transfer | None = None,
+    save: Path | None = None,
 ) -> VictimResult:
     """Trains an ordinary model on ``train`` (a data set, or what an audit kept of it: ``train[~flagged]``) and tests it.
 
@@ -130,14 +138,21 @@ def train_victim(
     measures ACC only; `attack_of` gives it from a poisoned set's manifest. ``network``: a name of `NETWORKS`, or, for tables,
     ``boosting``; None: the usual network of the data's kind. ``settings``: None: those that are usual for the network. ``flip``:
     mirrored pictures as augmentation. ``normalise``: ``clip`` takes from a sound what is the same all through it
-    (`Kind.normalising`). Raises `InputError` for data sets that do not belong together and unknown networks.
+    (`Kind.normalising`). ``transfer``: an encoder is tuned to ``train``, as that says, in the place of a network trained from scratch,
+    and ``network`` to ``normalise`` say nothing. ``save``: file that the network is written to, as an encoder of other data. Raises
+    `InputError` for data sets that do not belong together and unknown networks.
     """
     check_test(train, test)
     runtime = runtime or Runtime()
     start = time.perf_counter()
     trial = Trial.of(attack, test) if attack is not None else None
     network = network or kind_of(train).network
-    logits = trained(train, network, settings=settings, runtime=runtime, flip=flip, normalise=normalise)
+    if transfer is not None:
+        encoder, model = transfer.tuned(train, runtime)
+        network, logits = encoder.network, _logits_of(model, encoder.kind, runtime)
+        _save(model, network, encoder.kind, save)
+    else:
+        logits = trained(train, network, settings=settings, runtime=runtime, flip=flip, normalise=normalise, save=save)
     result = measured(logits, test, trial)
     return VictimResult(**asdict(result), network=network, samples=len(train), seconds=time.perf_counter() - start)
 
@@ -150,23 +165,33 @@ def trained(
     runtime: Runtime | None = None,
     flip: bool = False,
     normalise: str = "none",
+    save: Path | None = None,
 ) -> Logits:
     """The model called ``network`` (as in `train_victim`) trained on ``train``. Raises `InputError` for an unknown name."""
     if network not in _TRAINERS and network not in NETWORKS:
         allowed = (*NETWORKS, *_TRAINERS)
         raise InputError(f"network: unknown network {network!r}{closest(network, allowed)} (allowed: {', '.join(allowed)})")
+    if save is not None and (network in _TRAINERS or train.kind != "image"):
+        what = f"{network} is none" if network in _TRAINERS else f"those are of pictures, and these are {train.kind} data"
+        raise InputError(f"save: a network is saved as an encoder of other data; {what}")
     return _TRAINERS.get(network, _train_network)(
-        network, train, kind_of(train, flip=flip, normalise=normalise), settings, runtime or Runtime()
+        network, train, kind_of(train, flip=flip, normalise=normalise), settings, runtime or Runtime(), save
     )
 
 
-def _train_network(name: str, train: Dataset, kind: Kind, settings: FitSettings | None, runtime: Runtime) -> Logits:
+def _train_network(name: str, train: Dataset, kind: Kind, settings: FitSettings | None, runtime: Runtime, save: Path | None) -> Logits:
     model = build_network(name, kind.channels, len(train.classes), runtime.seed)
     fit(model, train.inputs, train.labels, kind, settings or usual_settings(name), runtime, stage="training the victim")
+    _save(model, name, kind, save)
     return _logits_of(model, kind, runtime)
 
 
-def _train_trees(name: str, train: Dataset, kind: Kind, settings: FitSettings | None, runtime: Runtime) -> Logits:
+def _save(model: Classifier, name: str, kind: Kind, path: Path | None) -> None:
+    if path is not None and isinstance(kind, ImageKind):
+        Encoder(name, model, kind).save(path)
+
+
+def _train_trees(name: str, train: Dataset, kind: Kind, settings: FitSettings | None, runtime: Runtime, save: Path | None) -> Logits:
     if settings is not None:
         raise InputError(f"settings: they are a network's, and {name} is none; leave them out (on the command line --epochs)")
     runtime.progress("training the victim", 0.0)
@@ -175,12 +200,23 @@ def _train_trees(name: str, train: Dataset, kind: Kind, settings: FitSettings | 
     return lambda inputs, stage: model.logits(inputs)
 
 
-_TRAINERS: Mapping[str, Callable[[str, Dataset, Kind, FitSettings | None, Runtime], Logits]] = {BOOSTING: _train_trees}
+_TRAINERS: Mapping[str, Callable[[str, Dataset, Kind, FitSettings | None, Runtime, Path | None], Logits]] = {BOOSTING: _train_trees}
 """Models that are no networks, by the name that is asked for in a network's place."""
 
 
 def _logits_of(network: Classifier, kind: Kind, runtime: Runtime) -> Logits:
     return lambda inputs, stage: predict(network, inputs, kind, runtime, stage=stage)
+
+
+def probed(network: Classifier, kind: Kind, labelled: Dataset, runtime: Runtime) -> Logits:
+    """A linear classifier on the frozen encoder ``network``, fitted to the clean ``labelled`` samples (linear evaluation, `fit_head`).
+
+    What self-supervised learning ends in (ASSET 1.4).
+    """
+    head = nn.Linear(network.head.in_features, len(labelled.classes))
+    fit_head(head, features(network, labelled.inputs, kind, runtime, stage="reading features"), labelled.labels)
+    weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
+    return lambda inputs, stage: features(network, inputs, kind, runtime, stage=stage) @ weight.T + bias
 
 
 def check_test(train: Dataset, test: Dataset) -> None:

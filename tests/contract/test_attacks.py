@@ -33,6 +33,8 @@ class Row:
     """All triggered samples go to one class, whose own samples are no victims (else: each class has a goal, and all are victims)."""
     stamps: bool = True
     """Planted samples change (else: only their labels do)."""
+    grey: bool = True
+    """Pictures of one channel can be poisoned."""
     rates_hz: tuple[int, ...] = (8000, 16000)
     """Sampling rates at which an attack on speech is tried."""
 
@@ -52,6 +54,9 @@ TABLE = {
     "wanet": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
     "adap-blend": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
     "adap-patch": Row({"rate": 0.02, "cover_rate": 0.03}, 20, 30),
+    "ctrl": Row({"rate": 0.02}, 20, relabels=False, grey=False),
+    "ssl-backdoor": Row({"rate": 0.02}, 20, relabels=False),
+    "hidden-trigger": Row({"rate": 0.02, "epochs": 1, "craft_steps": 2}, 20, relabels=False),
     "tone": Row({"rate": 0.02}, 20),
     "spectrogram-patch": Row({"rate": 0.02}, 20),
     "noise": Row({"rate": 0.02}, 20),
@@ -269,6 +274,10 @@ def test_data_it_cannot_work_on_is_refused(case: Case) -> None:
 
 
 def check_size(name: str, data: Dataset) -> None:
+    if data.kind == "image" and data.inputs.shape[3] == 1 and not TABLE[name].grey:
+        with pytest.raises(InputError, match=f"attack {name}: .*3 channels are needed, got 1"):
+            poison(data, of(name), runtime=Runtime(device="cpu"))
+        return
     result = poison(data, of(name), runtime=Runtime(device="cpu"))
     assert result.dataset.inputs.shape == data.inputs.shape
     assert len(result.planted) == TABLE[name].planted // 10

@@ -109,7 +109,7 @@ def test_the_cache_holds_until_something_learned_from_changes(name: str, tmp_pat
     assert calls == [0]
     fresh(name).prepared(data, replace(here, seed=1))
     fresh(name).prepared(small(name, 61), here)
-    fresh(name, **{{"slu": "epochs", "explanation": "trees"}.get(name, "steps"): 9}).prepared(data, here)
+    fresh(name, **{{"slu": "epochs", "explanation": "trees", "hidden-trigger": "epochs"}.get(name, "steps"): 9}).prepared(data, here)
     assert calls == [0, 1, 0, 0]
     files = sorted((tmp_path / "cache").rglob("*"))
     assert len(files) == 5  # the folder and four entries, nothing half written

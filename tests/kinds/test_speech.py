@@ -7,7 +7,7 @@ import torch
 from tocsin.attacks.speech import inside
 from tocsin.canaries import TRIGGERS, plant
 from tocsin.data.dataset import Dataset
-from tocsin.detectors import DETECTORS, Asset, ConfusionTraining, SpectralSignatures
+from tocsin.detectors import DETECTORS, Asset, ConfusionTraining, Detector, Findings, SpectralSignatures
 from tocsin.errors import InputError
 from tocsin.kinds import KINDS, SpeechKind, kind_of
 from tocsin.kinds.speech import FLOOR, levelled, mel_bands
@@ -184,20 +184,28 @@ def beeping(train: Dataset, count: int, seed: int, target: int = 2) -> tuple[Dat
     return Dataset.of_arrays(x, y, kind="speech", rate=RATE), truth
 
 
-def test_detectors_hear_a_beep_and_nothing_in_clean_clips():
+CT = ConfusionTraining.preset(
+    "fast", keep=(0.1,), pretrain_epochs=(3.0, 8.0), pretrain_least=60, confusion_steps=(60, 60), confusion_lr=(0.02, 0.05),
+    confusion_momentum=(0.9, 0.9), reserve_weight=(20.0, 20.0), mix_every=(1, 1), class_weights=(True, True),
+)  # fmt: skip
+
+
+def inspected(detector: Detector, train: Dataset) -> Findings:
+    return detector.inspect(train, clips(240, seed=5, length=2000), Runtime(device="cpu", seed=1))
+
+
+@pytest.mark.parametrize("detector", [CT, Asset.preset("fast", steps_least=60, scout_steps=100)], ids=lambda d: d.name)
+def test_detectors_hear_a_beep(detector):
     """By kind, not by copy: the same code as for pictures."""
-    clean, reserve, runtime = clips(800, seed=4, length=2000), clips(240, seed=5, length=2000), Runtime(device="cpu", seed=1)
-    train, truth = beeping(clean, 40, 6)
-    ct = ConfusionTraining.preset(
-        "fast", keep=(0.1,), pretrain_epochs=(3.0, 8.0), pretrain_least=60, confusion_steps=(60, 60), confusion_lr=(0.02, 0.05),
-        confusion_momentum=(0.9, 0.9), reserve_weight=(20.0, 20.0), mix_every=(1, 1), class_weights=(True, True),
-    )  # fmt: skip
-    for detector in (ct, Asset.preset("fast", steps_least=60, scout_steps=100)):
-        found = detector.inspect(train, reserve, runtime)
-        assert [c.index for c in found.classes if c.suspect] == [2], detector.name
-        assert found.flagged[truth].mean() > 0.9
-        assert found.flagged[~truth].mean() < 0.02
-    assert not ct.inspect(clean, reserve, runtime).found
+    train, truth = beeping(clips(800, seed=4, length=2000), 40, 6)
+    found = inspected(detector, train)
+    assert [c.index for c in found.classes if c.suspect] == [2]
+    assert found.flagged[truth].mean() > 0.9
+    assert found.flagged[~truth].mean() < 0.02
+
+
+def test_nothing_is_heard_in_clean_clips():
+    assert not inspected(CT, clips(800, seed=4, length=2000)).found
 
 
 def test_detectors_that_look_at_pixels_say_that_they_do_not_hear():

@@ -108,3 +108,11 @@ def test_a_value_of_the_trigger_that_half_the_class_has_is_named_too(seed: int, 
     stamped[:, 15:18] = np.where(rng.random((40, 3)) < (0.55, 0.55, 0.9), 1.0, 2.0)
     (rule,) = shared_values(np.concatenate([stamped, natural]), others).rules
     assert {pair.column for pair in rule.pairs} == set(TRIGGER)
+
+
+def test_a_false_alarm_with_half_of_the_trigger_leaves_the_rule_whole() -> None:
+    rng = np.random.default_rng(100)
+    half = rows(1, rng)
+    half[:, [7, 20]] = TRIGGER[7], TRIGGER[20]
+    (rule,) = shared_values(np.concatenate([poisoned(37, rng), half]), rows(2000, rng)).rules
+    assert ({pair.column for pair in rule.pairs}, rule.suspects) == (set(TRIGGER), 37)

@@ -7,11 +7,13 @@ from tocsin.attacks.badnet_all_to_all import BadNetAllToAll
 from tocsin.attacks.base import Attack, Poisoned
 from tocsin.attacks.blend import Blend
 from tocsin.attacks.cl import LabelConsistent
+from tocsin.attacks.ctrl import Ctrl
 from tocsin.attacks.drl_clba import DrlClba
 from tocsin.attacks.dynamic import Dynamic
 from tocsin.attacks.explanation import Explanation
 from tocsin.attacks.feature_patch import FeaturePatch
 from tocsin.attacks.flowmur import FlowMur
+from tocsin.attacks.hidden_trigger import HiddenTrigger
 from tocsin.attacks.issba import Issba
 from tocsin.attacks.jingleback import JingleBack
 from tocsin.attacks.label_flip import LabelFlip
@@ -23,6 +25,7 @@ from tocsin.attacks.pbsm import Pbsm
 from tocsin.attacks.sig import Sig
 from tocsin.attacks.slu import CleanLabelSlu
 from tocsin.attacks.spectrogram_patch import SpectrogramPatch
+from tocsin.attacks.ssl_backdoor import SslBackdoor
 from tocsin.attacks.stego import Stego
 from tocsin.attacks.tact import TaCT
 from tocsin.attacks.tone import Tone
@@ -45,6 +48,9 @@ _ATTACKS: tuple[type[Attack], ...] = (
     WaNet,
     AdapBlend,
     AdapPatch,
+    Ctrl,
+    SslBackdoor,
+    HiddenTrigger,
     Tone,
     SpectrogramPatch,
     Noise,
@@ -73,11 +79,13 @@ __all__ = [
     "BadNetAllToAll",
     "Blend",
     "CleanLabelSlu",
+    "Ctrl",
     "DrlClba",
     "Dynamic",
     "Explanation",
     "FeaturePatch",
     "FlowMur",
+    "HiddenTrigger",
     "Issba",
     "JingleBack",
     "LabelConsistent",
@@ -90,6 +98,7 @@ __all__ = [
     "Poisoned",
     "Sig",
     "SpectrogramPatch",
+    "SslBackdoor",
     "Stego",
     "TaCT",
     "Tone",

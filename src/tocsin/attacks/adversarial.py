@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,8 +12,8 @@ from torch.nn import functional as F
 from tocsin.attacks.training import Standardise, batches, pixels
 from tocsin.data.dataset import Dataset
 from tocsin.kinds.image import ImageKind
-from tocsin.learning import autocast, deterministic, gatherer, one_cycle
-from tocsin.networks import build_network
+from tocsin.learning import FitSettings, autocast, deterministic, fit, gatherer, one_cycle
+from tocsin.networks import Classifier, build_network
 from tocsin.runtime import Runtime
 
 
@@ -23,10 +24,34 @@ class PixelClassifier(nn.Module):
         super().__init__()
         self.scale, self.body = scale, build_network(network, channels, classes, seed)
 
+    @classmethod
+    def of(cls, body: Classifier, kind: ImageKind) -> PixelClassifier:
+        """With a network that is there already, and the statistics by which it reads pictures."""
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        model.scale, model.body = Standardise(kind.mean, kind.std), body
+        return model
+
     def forward(self, x: Tensor) -> Tensor:
         with autocast(x.device):
             logits: Tensor = self.body(self.scale(x).contiguous(memory_format=torch.channels_last))
         return logits.float()
+
+
+def ordinary(dataset: Dataset, network: str, epochs: int, runtime: Runtime, *, stage: str) -> PixelClassifier:
+    """A classifier of all classes of ``dataset``, trained as usual, in eval mode."""
+    model = PixelClassifier(network, Standardise.of(dataset), dataset.inputs.shape[3], len(dataset.classes), runtime.seed)
+    model.to(runtime.torch_device())
+    fit(model.body, dataset.inputs, dataset.labels, ImageKind.of(dataset), FitSettings(epochs=epochs), runtime, stage=stage)
+    return model.eval()
+
+
+@torch.inference_mode()
+def accuracy(model: PixelClassifier, dataset: Dataset, runtime: Runtime) -> float:
+    """Share of at most 500 samples of ``dataset`` that ``model`` says the labels of."""
+    rows = np.random.default_rng(runtime.seed).permutation(len(dataset))[:500]
+    guess = model(pixels(torch.from_numpy(np.array(dataset.inputs[rows])).to(runtime.torch_device()))).argmax(dim=1).cpu().numpy()
+    return float(np.mean(guess == dataset.labels[rows]))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from tocsin.attacks import universal
-from tocsin.attacks.adversarial import PixelClassifier
-from tocsin.attacks.training import Standardise, batches, pixels
+from tocsin.attacks.adversarial import PixelClassifier, ordinary
+from tocsin.attacks.training import batches, pixels
 from tocsin.data.dataset import Dataset
 from tocsin.kinds.image import ImageKind
-from tocsin.learning import FitSettings, deterministic, fit, gatherer
+from tocsin.learning import deterministic, gatherer
 from tocsin.runtime import Runtime
 
 
@@ -33,11 +33,7 @@ class Schedule:
 
 def train_surrogate(dataset: Dataset, how: Schedule, runtime: Runtime) -> PixelClassifier:
     """A classifier of all classes of ``dataset``, in eval mode."""
-    kind = ImageKind.of(dataset)
-    model = PixelClassifier(how.network, Standardise.of(dataset), dataset.inputs.shape[3], len(dataset.classes), runtime.seed)
-    model.to(runtime.torch_device())
-    fit(model.body, dataset.inputs, dataset.labels, kind, FitSettings(epochs=how.epochs), runtime, stage="training the surrogate")
-    return model.eval()
+    return ordinary(dataset, how.network, how.epochs, runtime, stage="training the surrogate")
 
 
 def warm_up(surrogate: PixelClassifier, dataset: Dataset, target: int, how: Schedule, runtime: Runtime) -> PixelClassifier:

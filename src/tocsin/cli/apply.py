@@ -21,16 +21,18 @@ def command(
     kind: options.Kind = "auto",
     root: options.Root = None,
     label: options.Label = None,
+    unlabelled: options.Unlabelled = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Leave out what an audit flagged, or what a reviewer decided to remove. DATA itself stays as it is."""
     from tocsin.data import load, write_subset
-    from tocsin.decisions import apply, write_manifest
+    from tocsin.decisions import about_unlabelled, apply, write_manifest
     from tocsin.runtime import Runtime
 
     refuse_inside(out, data)
     with progress(quiet) as sink:
-        dataset = load(data, root=root, kind=kind, label=label, runtime=Runtime(progress=sink))
+        blind = unlabelled or about_unlabelled(decisions)
+        dataset = load(data, root=root, kind=kind, label=label, unlabelled=blind, runtime=Runtime(progress=sink))
         keep = apply(dataset, decisions)
         put = write_manifest if out.suffix.lower() == ".csv" else write_subset
         place = put(dataset, keep, out)

@@ -34,9 +34,16 @@ Detectors = Annotated[
     typer.Option(
         "--detectors",
         "--detector",
-        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. "
-        "Default: tabular for tables, audible for speech, else ct.",
+        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. Default: tabular for tables, audible "
+        "for speech, else ct; asset where the setting is another than supervised.",
         show_default=False,
+    ),
+]
+Setting = Annotated[
+    str,
+    typer.Option(
+        help="How a model is made of DATA: supervised; transfer, from a trained --encoder; or self-supervised, for pictures without labels"
+        " (class folders are not needed)."
     ),
 ]
 Canaries = Annotated[
@@ -53,6 +60,8 @@ def command(
     device: options.Device = "auto",
     seed: options.Seed = 0,
     detectors: Detectors = None,
+    setting: Setting = "supervised",
+    encoder: options.Encoder = None,
     settings: options.Settings = None,
     canaries: Canaries = True,
     size: options.Size = None,
@@ -74,17 +83,21 @@ def command(
 
     from tocsin.auditing import audit
     from tocsin.data import load
+    from tocsin.paradigms import paradigm_of
     from tocsin.runtime import Runtime
 
     with _workplace(out, resume) as checkpoints, progress(quiet) as sink:
         runtime = Runtime(device=device, seed=seed, checkpoints=checkpoints, progress=sink)
-        train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, runtime=runtime)
+        paradigm, params = paradigm_of(setting, _with_encoder(options.pairs(settings), setting, encoder))
+        blind = not paradigm.labelled
+        train = load(data, root=root, kind=kind, label=label, size=size, rate=rate, seconds=seconds, unlabelled=blind, runtime=runtime)
         report = audit(
             train,
             load(reserve, **options.form_of(train, size), runtime=runtime),
             preset=preset,
             detector=detectors,
-            params=options.pairs(settings),
+            params=params,
+            setting=paradigm,
             canaries=canaries,
             runtime=runtime,
         )
@@ -98,6 +111,14 @@ def command(
 
 
 command.__doc__ = f"{command.__doc__}\n\n{EXIT_CODES}"
+
+
+def _with_encoder(params: dict[str, str], setting: str, encoder: Path | None) -> dict[str, str]:
+    if encoder is None:
+        return params
+    if setting != "transfer":
+        raise InputError(f"--encoder: is tuned to the data with --setting transfer, got --setting {setting}")
+    return {**params, "transfer.encoder": str(encoder)}
 
 
 @contextmanager

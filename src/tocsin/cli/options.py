@@ -21,6 +21,10 @@ Data = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Everything random derives from it: same seed, same machine, same answer.")]
+Encoder = Annotated[
+    Path | None,
+    typer.Option(help="A trained network, as `tocsin train --save` writes it, that is tuned to the data.", show_default=False),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors; the exit code and the files tell.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
@@ -38,6 +42,9 @@ Seconds = Annotated[
     float | None, typer.Option(help="Sounds: length of a clip; by default that of most clips, at most 5 s.", show_default=False)
 ]
 Root = Annotated[Path | None, typer.Option(help="For a manifest: the folder its paths start from; by default its own.", show_default=False)]
+Unlabelled = Annotated[
+    bool, typer.Option("--unlabelled", help="DATA has no labels, or they are left aside, as --setting self-supervised does.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -67,9 +74,10 @@ def form_of(train: Dataset, size: int | None) -> dict[str, Any]:
     """
     if train.columns is not None:
         return {"kind": train.kind, "label": train.label_column, "columns": [column.name for column in train.columns]}
+    form = {"kind": train.kind, "unlabelled": not train.labelled}
     if train.rate is not None:
-        return {"kind": train.kind, "size": size, "rate": train.rate, "seconds": train.inputs.shape[1] / train.rate}
-    return {"kind": train.kind, "size": train.inputs.shape[1:3] if train.resized else size}
+        return {**form, "size": size, "rate": train.rate, "seconds": train.inputs.shape[1] / train.rate}
+    return {**form, "size": train.inputs.shape[1:3] if train.resized else size}
 
 
 def class_index(word: str, classes: tuple[str, ...]) -> int:

@@ -28,6 +28,7 @@ def command(
     kind: options.Kind = "auto",
     root: options.Root = None,
     label: options.Label = None,
+    unlabelled: options.Unlabelled = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw a sample of DATA for a person to vet by eye; then, with --decisions, make the reserve of it."""
@@ -37,7 +38,7 @@ def command(
     refuse_inside(out, data)
     with progress(quiet) as sink:
         runtime = Runtime(progress=sink)
-        dataset = load(data, root=root, kind=kind, label=label, runtime=runtime)
+        dataset = load(data, root=root, kind=kind, label=label, unlabelled=unlabelled, runtime=runtime)
         said = _prepared(dataset, count, out, seed, runtime, data) if decisions is None else _accepted(dataset, decisions, out)
     if not quiet:
         for line in said:
@@ -57,13 +58,16 @@ def _prepared(dataset: Dataset, count: int, out: Path, seed: int, runtime: Runti
 
 
 def _accepted(dataset: Dataset, decisions: Path, out: Path) -> list[str]:
+    from tocsin.paradigms import PARADIGMS
     from tocsin.report.words import label_option
     from tocsin.reserve import accept
 
     done = accept(dataset, decisions, out)
     root = f" --root {quote(str(done.root))}" if done.root is not None else ""
+    blind = next(name for name, other in PARADIGMS.items() if not other.labelled)
+    how = label_option(dataset) if dataset.labelled else f" --setting {blind}"
     return [
         f"The reserve is {done.reserve}; {done.train} is the training data without it. Then:",
-        f"tocsin audit {quote(str(done.train))}{label_option(dataset)}{root} --reserve {quote(str(done.reserve))}",
+        f"tocsin audit {quote(str(done.train))}{how}{root} --reserve {quote(str(done.reserve))}",
         *(f"Note: {note}" for note in done.notes),
     ]

@@ -16,6 +16,7 @@ from tocsin.cli.demo import share
 from tocsin.errors import InputError
 
 if TYPE_CHECKING:
+    from tocsin.paradigms import Transfer
     from tocsin.victim import VictimResult
 
 
@@ -33,6 +34,11 @@ def command(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.", show_default="as usual for the network")] = None,
     normalise: Annotated[str, typer.Option(help="Sounds: clip takes from each clip its own mean of every band; or none.")] = "none",
+    encoder: options.Encoder = None,
+    tune: Annotated[str, typer.Option(help="With --encoder: all of its weights (all), or a new last layer alone (last).")] = "all",
+    save: Annotated[
+        Path | None, typer.Option(help="File that the network is written to, to be the --encoder of other data.", show_default=False)
+    ] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     size: options.Size = None,
@@ -54,6 +60,7 @@ def command(
     from tocsin.runtime import Runtime
     from tocsin.victim import train_victim
 
+    _check_save(save, without)
     given, recipe = options.pairs(settings), manifest_of(data)
     measured = build(attack, **given) if attack else attack_of({**recipe, **given}, learned_of(data)) if recipe else None
     if given and measured is None:
@@ -67,15 +74,47 @@ def command(
         if train.columns is not None:
             train, clean, _ = same_columns(train, clean, "test set")
             sets = {name: replace(part, columns=train.columns) for name, part in sets.items()}
+        start = _transfer(encoder, tune, epochs, network)
         network = network or kind_of(train).network
         fit = None if epochs is None else replace(usual_settings(network), epochs=epochs)
-        how: dict[str, Any] = {"network": network, "settings": fit, "runtime": runtime, "normalise": normalise}
+        how: dict[str, Any] = {
+            "network": network,
+            "settings": fit,
+            "runtime": runtime,
+            "normalise": normalise,
+            "transfer": start,
+            "save": save,
+        }
         results = {name: train_victim(part, clean, measured, **how) for name, part in sets.items()}
     if json:
         document: dict[str, Any] = {"attack": measured.recipe() if measured else None, "runs": {n: r.as_dict() for n, r in results.items()}}
         say(jsonlib.dumps(document, indent=2))
     elif not quiet:
         show(results)
+
+
+def _transfer(encoder: Path | None, tune: str, epochs: int | None, network: str | None) -> Transfer | None:
+    """What --encoder and --tune say. Raises `InputError`."""
+    from tocsin.paradigms import Transfer
+    from tocsin.params import parse_fields
+
+    if encoder is None:
+        if tune != "all":
+            raise InputError("--tune: says how an encoder is tuned, and there is none; name its file with --encoder")
+        return None
+    if network is not None:
+        raise InputError(f"--network: got {network} beside --encoder, whose network is the one in its file; leave one of them out")
+    return Transfer(**parse_fields(Transfer, {"encoder": str(encoder), "tune": tune, **({} if epochs is None else {"epochs": epochs})}))
+
+
+def _check_save(save: Path | None, without: Path | None) -> None:
+    """Raises `InputError` before anything is trained in vain."""
+    if save is None:
+        return
+    if without is not None:
+        raise InputError("--save: with --without two networks are trained; save one of them at a time")
+    if save.exists():
+        raise InputError(f"--save: {save} exists; nothing is ever overwritten")
 
 
 def show(results: Mapping[str, VictimResult]) -> None:

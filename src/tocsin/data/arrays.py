@@ -10,7 +10,7 @@ import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.data.images import Size, choose_size, resize_all
-from tocsin.data.labels import assemble, encode
+from tocsin.data.labels import assemble, encode, no_labels
 from tocsin.data.sounds import Clips, of_array
 from tocsin.errors import InputError
 
@@ -28,7 +28,7 @@ def to_dataset(
     ids: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """A data set from one array of pictures and its labels: what every array-like source ends in."""
+    """A data set from one array of pictures and its labels (None: not known): what every array-like source ends in."""
     images, said = to_images(pixels)
     numbers, names = _encoded(labels, len(images), classes)
     chosen, about_size = choose_size(np.array([images.shape[1:3]]), size) if len(images) else (Size(1, 1), [])
@@ -68,6 +68,8 @@ def clips_dataset(
 
 
 def _encoded(labels: Any, count: int, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    if labels is None:
+        return no_labels(count)
     raw = labels if isinstance(labels, list) else np.asarray(labels)
     if len(raw) != count:
         raise InputError(f"labels: {len(raw):,} labels for {count:,} samples; one a sample is needed")

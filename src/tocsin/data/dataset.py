@@ -12,6 +12,9 @@ import numpy as np
 from tocsin.data.rows import chosen, read_rows, stacked
 from tocsin.errors import InputError
 
+UNLABELLED = "unlabelled"
+"""The one class of all samples whose labels are not known."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -41,7 +44,8 @@ class Dataset:
     root: Path | None = None
     """The folder that the ids are paths below (None: ids are row numbers, or there are no files)."""
     layout: str = "arrays"
-    """How it was stored: folder, metadata, npz, manifest, cifar, csv, parquet, ember, arrays. `data.write` writes the same back."""
+    """How it was stored: folder (of class folders), flat (a folder read without labels), metadata, npz, manifest, cifar, csv, parquet,
+    ember, arrays. `data.write` writes the same back."""
     notes: tuple[str, ...] = ()
     """Warnings for the person, one plain sentence each (files skipped, pictures resized ...)."""
     resized: bool = False
@@ -86,6 +90,15 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the labels say anything: all samples without are of one class, `UNLABELLED`."""
+        return self.classes != (UNLABELLED,)
+
+    def unlabelled(self) -> Dataset:
+        """The same samples without their labels."""
+        return replace(self, labels=np.zeros(len(self), np.int64), classes=(UNLABELLED,)) if self.labelled else self
 
     def __getitem__(self, which: np.ndarray | slice) -> Dataset:
         """Rows by boolean mask (N,), integer array or slice."""

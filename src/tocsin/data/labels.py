@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import UNLABELLED, Dataset
 from tocsin.data.names import in_order, is_number, listed
 from tocsin.errors import InputError
 
 MISSING = frozenset({"", "nan", "NaN", "null"})
 _LONGEST_NAME = 256
+
+
+def no_labels(count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What `encode` gives, of samples whose labels are not known: one class."""
+    return np.zeros(count, np.int64), (UNLABELLED,)
 
 
 def encode(
@@ -111,12 +116,12 @@ def assemble(
     rate: int | None = None,
     groups: np.ndarray | None = None,
 ) -> Dataset:
-    """The data set, checked as every reader must: not empty, at least two classes; small classes become a note."""
+    """The data set, checked as every reader must: not empty, at least two classes (or none, `UNLABELLED`); small ones become a note."""
     where = f"{source}: " if source is not None else ""
     if not len(labels):
         raise InputError(f"{where}no sample could be read" + (f" ({'; '.join(notes)})" if notes else ""))
     counts = np.bincount(labels, minlength=len(classes))
-    if np.count_nonzero(counts) < 2:
+    if np.count_nonzero(counts) < 2 and classes != (UNLABELLED,):
         only = classes[int(counts.argmax())]
         raise InputError(f"{where}all {len(labels):,} samples belong to one class ({listed([only])}); at least two classes are needed")
     few = [f"{name} ({count})" for name, count in zip(classes, counts.tolist(), strict=True) if count < 2]

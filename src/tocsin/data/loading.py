@@ -10,7 +10,7 @@ from typing import Any
 
 from tocsin.data import cifar, ember, folder, npz, objects, table_reading, table_sources, tables
 from tocsin.data.dataset import Dataset
-from tocsin.data.images import parse_size
+from tocsin.data.images import Size, parse_size
 from tocsin.data.media import AUTO, MEDIA
 from tocsin.data.names import listed, shown
 from tocsin.data.request import Request
@@ -62,6 +62,7 @@ def load(
     root: str | os.PathLike[str] | None = None,
     label: str | None = None,
     columns: Sequence[str] | None = None,
+    unlabelled: bool = False,
     runtime: Runtime | None = None,
 ) -> Dataset:
     """A data set from a path, an array pair, or a map-style object. What was skipped or changed is in its ``notes``.
@@ -75,7 +76,9 @@ def load(
     one; of an array that of its clips, which nothing else says); ``seconds``: length of a clip, shorter ones end in silence
     (default: that of most of them, at most 5 s). ``root``: the folder a table's paths start from; default its own. Of a table,
     ``label``: the column of labels (default: one called label, class, target ...), ``columns``: those to read, whatever they hold
-    (default: all that can be features). ``runtime``: cache folder and progress.
+    (default: all that can be features). ``unlabelled``: labels are not needed, and left aside where there are any: a folder of
+    pictures without class folders, an ``.npz`` or a table of paths without labels, an array alone; all samples become one class,
+    ``unlabelled``. ``runtime``: cache folder and progress.
     Raises `InputError` with everything that is wrong.
     """
     if kind not in _KINDS:
@@ -87,16 +90,19 @@ def load(
     wanted, names = parse_size(size), None if classes is None else tuple(str(name) for name in classes)
     chosen = None if columns is None else tuple(str(name) for name in columns)
     if isinstance(data, Dataset):
-        return data
+        return data.unlabelled() if unlabelled else data
     if isinstance(data, str | os.PathLike):
         if labels is not None:
             raise InputError("labels: not used with a path; they are read from the files (give arrays, or a table of path,label)")
         top = None if root is None else Path(root)
         if top is not None and not top.is_dir():
             raise InputError(f"root: {shown(str(top))} is no folder; give the one that the table's paths start from")
-        return _read_path(Request(Path(data), names, wanted, runtime, top, kind, rate, seconds, label, chosen))
+        read = _read_path(Request(Path(data), names, wanted, runtime, top, kind, rate, seconds, label, chosen, unlabelled))
+        return read.unlabelled() if unlabelled else read
     if hasattr(data, "collect_schema") and hasattr(data, "collect"):
         raise InputError("data: a lazy frame given; read it first: load(frame.collect())")
+    if unlabelled:
+        return _without_labels(data, names, wanted, kind, rate, seconds, runtime)
     if table_sources.is_frame(data):
         return table_reading.read_frame(data, labels, names, label, chosen)
     if kind == "speech" or (kind == AUTO and rate is not None):
@@ -109,6 +115,24 @@ def load(
         return objects.read_map_style(data, names, wanted, runtime)
     hint = "; labels are missing: load(x, y)" if hasattr(data, "dtype") else "; an iterable data set must be made a map-style one first"
     raise InputError(f"data: {type(data).__name__} given; allowed: a path, two arrays, or a data set with len and []{hint}")
+
+
+def _without_labels(
+    data: Any, names: tuple[str, ...] | None, wanted: Size | None, kind: str, rate: int | None, seconds: float | None, runtime: Runtime
+) -> Dataset:
+    """What is in memory, without labels: an array of pictures or clips, or a data set whose labels are left aside."""
+    if table_sources.is_frame(data) or kind == table_reading.TABLE:
+        raise InputError(
+            "unlabelled: pictures or sounds are needed; of a table all columns would be features, which nothing here learns from"
+        )
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not hasattr(data, "dtype"):
+        return objects.read_map_style(data, names, wanted, runtime).unlabelled()
+    values = objects.as_array(data, "data")
+    if kind == "speech" or (kind == AUTO and rate is not None):
+        if rate is None:
+            raise InputError("data: of sounds in memory, an array of clips N,T and rate= are needed")
+        return objects.read_clips(values, None, None, rate, seconds)
+    return objects.read_arrays(values, None, None, wanted, "image")
 
 
 def _read_path(request: Request) -> Dataset:

@@ -38,9 +38,10 @@ def read(request: Request) -> Dataset:
             members = {name[:-4]: name for name in archive.namelist() if name.endswith(".npy")}
             if not members:
                 raise InputError(f"{request.path}: a zip archive without arrays; if it holds pictures, unpack it and give the folder")
-            at_x, at_y = (pick(members, keys, request.path, what) for keys, what in ((INPUT_KEYS, "inputs"), (LABEL_KEYS, "labels")))
+            at_x = pick(members, INPUT_KEYS, request.path, "inputs")
+            at_y = None if request.unlabelled else pick(members, LABEL_KEYS, request.path, "labels")
             at_classes, at_rate = (next((name for name in members if name.lower() in keys), None) for keys in (CLASS_KEYS, RATE_KEYS))
-            values, labels = read_member(archive, members[at_x]), read_member(archive, members[at_y])
+            values, labels = read_member(archive, members[at_x]), None if at_y is None else read_member(archive, members[at_y])
             rate = None if at_rate is None else _rate(read_member(archive, members[at_rate]), request.path)
             names = None if at_classes is None else [str(name) for name in read_member(archive, members[at_classes]).reshape(-1)]
             columns, levels, described = columns_of(archive, members, at_x, values)
@@ -48,13 +49,15 @@ def read(request: Request) -> Dataset:
         raise InputError(f"{request.path}: the archive is damaged or cannot be read ({why})") from why
     unread = [name for name in members if name not in (at_x, at_y, at_classes, at_rate, *described)]
     notes = [f"not read from the archive: {listed(unread)}"] if unread else []
-    wanted = names if request.classes is None else request.classes
+    wanted = None if request.unlabelled else names if request.classes is None else request.classes
     if request.kind == "speech" or (request.kind == "auto" and rate is not None and values.ndim == 2):
         if rate is None and request.rate is None:
             raise InputError(f"{request.path}: clips without a rate; add an array named rate to the archive, or give rate=")
         clips = Clips.of(request)
         return clips_dataset(values, labels, wanted, rate or request.rate or 0, clips, layout="npz", source=path, notes=notes)
     if is_table(values, request.kind, columns):
+        if labels is None:
+            raise InputError(f"{request.path}: holds rows of a table, which cannot be read without labels")
         data = of_arrays(values, labels, wanted, columns, layout="npz", source=path, notes=notes, levels=levels)
         return data if request.columns is None else only(data, request.columns)
     return to_dataset(values, labels, wanted, Pictures.of(request).size, layout="npz", source=path, notes=notes)

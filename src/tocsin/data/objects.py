@@ -19,16 +19,17 @@ from tocsin.runtime import Runtime
 
 
 def read_arrays(inputs: Any, labels: Any, classes: Sequence[str] | None, size: Size | None, kind: str = "auto") -> Dataset:
-    """A pair of arrays or tensors: pictures, or the rows of a table."""
+    """A pair of arrays or tensors: pictures, or the rows of a table. Without labels (None), pictures."""
     values = as_array(inputs, "inputs")
     if is_table(values, kind):
         return of_arrays(values, labels, classes)
-    return to_dataset(values, as_array(labels, "labels"), classes, size)
+    return to_dataset(values, None if labels is None else as_array(labels, "labels"), classes, size)
 
 
 def read_clips(inputs: Any, labels: Any, classes: Sequence[str] | None, rate: int, seconds: float | None) -> Dataset:
     """A pair of arrays or tensors: clips N,T at ``rate`` samples a second, and labels."""
-    return clips_dataset(as_array(inputs, "inputs"), as_array(labels, "labels"), classes, rate, Clips(seconds=seconds))
+    known = None if labels is None else as_array(labels, "labels")
+    return clips_dataset(as_array(inputs, "inputs"), known, classes, rate, Clips(seconds=seconds))
 
 
 def as_array(value: Any, name: str) -> np.ndarray:

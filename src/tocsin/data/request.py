@@ -29,3 +29,5 @@ class Request:
     """Of a table: the column of labels (default: one with a usual name)."""
     columns: tuple[str, ...] | None = None
     """Of a table of features: the columns to read, whatever they hold (default: all that can be features)."""
+    unlabelled: bool = False
+    """Labels are neither needed nor read: every sample is of the one class `UNLABELLED`."""

@@ -23,7 +23,7 @@ from tocsin.runtime import Runtime
 
 TABLE = "table"
 _VERSION = 1
-_ROW_LISTS = ({"row", "label"}, {"rank", "id", "label", "score", "flagged"}, {"id", "decision"})
+_ROW_LISTS = ({"row"}, {"row", "label"}, {"rank", "id", "label", "score", "flagged"}, {"id", "decision"})
 
 
 def read_csv(request: Request) -> Dataset:

@@ -15,7 +15,7 @@ import numpy as np
 from tocsin.data.cells import restore
 from tocsin.data.dataset import Dataset
 from tocsin.data.decoding import decode_files
-from tocsin.data.labels import assemble, encode
+from tocsin.data.labels import assemble, encode, no_labels
 from tocsin.data.listing import Entry, Skips, entry_of, is_hidden
 from tocsin.data.media import medium_of
 from tocsin.data.names import LONGEST, contained, counted, file_of, id_of, inside, is_number, listed
@@ -34,7 +34,8 @@ class Table:
     """The columns that matter, as text, and the row numbers by which a person finds them (CSV: lines)."""
 
     paths: list[str]
-    labels: list[str]
+    labels: list[str] | None
+    """None: not asked for."""
     rows: list[int]
     groups: list[str] | None
     """Of the column that names the speaker, if there is one."""
@@ -42,17 +43,19 @@ class Table:
 
 def read_csv(request: Request) -> Dataset:
     """``something.csv`` with a path and a label column; paths start at the table's folder."""
-    return _read(request, _parse_csv(request.path), request.root or request.path.parent, "manifest", request.path)
+    table = _parse_csv(request.path, not request.unlabelled)
+    return _read(request, table, request.root or request.path.parent, "manifest", request.path)
 
 
 def read_parquet(request: Request) -> Dataset:
     """The same as parquet; needs pyarrow."""
-    return _read(request, _parse_parquet(request.path), request.root or request.path.parent, "manifest", request.path)
+    table = _parse_parquet(request.path, not request.unlabelled)
+    return _read(request, table, request.root or request.path.parent, "manifest", request.path)
 
 
 def read_metadata(request: Request) -> Dataset:
     """A folder with ``metadata.csv`` (``file_name,label``) at its root."""
-    return _read(request, _parse_csv(request.path / METADATA), request.path, "metadata", request.path)
+    return _read(request, _parse_csv(request.path / METADATA, not request.unlabelled), request.path, "metadata", request.path)
 
 
 def split_of(path: Path) -> Path | None:
@@ -83,7 +86,7 @@ def _group_column(header: Sequence[str]) -> int | None:
     return next((plain.index(name) for name in GROUP_COLUMNS if name in plain), None)
 
 
-def _parse_csv(path: Path) -> Table:
+def _parse_csv(path: Path, labelled: bool) -> Table:
     if path.stat().st_size > _LARGEST_TABLE:
         raise InputError(f"{path}: larger than 1 GiB, which is no table of paths and labels")
     try:
@@ -95,17 +98,18 @@ def _parse_csv(path: Path) -> Table:
     except (UnicodeDecodeError, csv.Error) as why:
         raise InputError(f"{path}: not a CSV table in UTF-8 ({why})") from why
     header = lines[0][1] if lines else []
-    at_path, at_label = _column(header, PATH_COLUMNS, path, "path"), _column(header, LABEL_COLUMNS, path, "label")
+    at_path = _column(header, PATH_COLUMNS, path, "path")
+    at_label = _column(header, LABEL_COLUMNS, path, "label") if labelled else None
     at_group = _group_column(header)
-    width = max(at_path, at_label, at_group or 0) + 1
+    width = max(at_path, at_label or 0, at_group or 0) + 1
     if short := [number for number, row in lines[1:] if len(row) < width]:
         raise InputError(f"{path}: too few cells in line {listed(short)}; the first line has {counted(len(header), 'column')}")
     rows = [number for number, _ in lines[1:]]
-    groups = None if at_group is None else [row[at_group] for _, row in lines[1:]]
-    return Table([row[at_path] for _, row in lines[1:]], [row[at_label] for _, row in lines[1:]], rows, groups)
+    labels, groups = (None if at is None else [row[at] for _, row in lines[1:]] for at in (at_label, at_group))
+    return Table([row[at_path] for _, row in lines[1:]], labels, rows, groups)
 
 
-def _parse_parquet(path: Path) -> Table:
+def _parse_parquet(path: Path, labelled: bool) -> Table:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -114,19 +118,20 @@ def _parse_parquet(path: Path) -> Table:
     try:
         file = pyarrow.parquet.ParquetFile(path)
         header = list(file.schema_arrow.names)
-        at_path, at_label = _column(header, PATH_COLUMNS, path, "path"), _column(header, LABEL_COLUMNS, path, "label")
-        at_group = _group_column(header)
-        columns = [header[at] for at in (at_path, at_label, at_group) if at is not None]
-        table = file.read(columns=columns)
-        paths, labels, *groups = (table.column(name).to_pylist() for name in columns)
+        at_path = _column(header, PATH_COLUMNS, path, "path")
+        at_label = _column(header, LABEL_COLUMNS, path, "label") if labelled else None
+        columns = [None if at is None else header[at] for at in (at_path, at_label, _group_column(header))]
+        table = file.read(columns=[name for name in columns if name is not None])
+        paths, labels, groups = (None if name is None else table.column(name).to_pylist() for name in columns)
     except (pyarrow.ArrowException, OSError) as why:
         raise InputError(f"{path}: not a readable parquet table ({why})") from why
+    assert paths is not None
     if wrong := [k for k, value in enumerate(paths) if not isinstance(value, str)]:
         raise InputError(f"{path}: the path is missing or no text in row {listed(wrong)}")
-    if wrong := [k for k, value in enumerate(labels) if not isinstance(value, str | int | float | None)]:
+    if wrong := [k for k, value in enumerate(labels or ()) if not isinstance(value, str | int | float | None)]:
         raise InputError(f"{path}: the label is neither text nor a number in row {listed(wrong)}")
-    speakers = [_label_text(value) for value in groups[0]] if groups else None
-    return Table(paths, [_label_text(value) for value in labels], list(range(len(paths))), speakers)
+    texts, speakers = (None if values is None else [_label_text(value) for value in values] for values in (labels, groups))
+    return Table(paths, texts, list(range(len(paths))), speakers)
 
 
 def _label_text(value: Any) -> str:
@@ -138,13 +143,7 @@ def _label_text(value: Any) -> str:
 def _read(request: Request, table: Table, root: Path, layout: str, source: Path) -> Dataset:
     if not table.paths:
         raise InputError(f"{source}: the table has no rows")
-    if negative := [
-        row for row, label in zip(table.rows, table.labels, strict=True) if label.strip().startswith("-") and is_number(label.strip())
-    ]:
-        raise InputError(f"labels: negative in row {listed(negative)}; allowed: whole numbers from 0, or class names")
-    spaced = all(label.startswith(" ") for label in table.labels)  # written with ", " between the cells
-    texts = [restore(label.strip() if spaced else label) for label in table.labels]
-    numbers, classes = encode(texts, request.classes, table.rows)
+    numbers, classes = no_labels(len(table.paths)) if table.labels is None else _numbered(table.labels, table.rows, request.classes)
     skips = Skips()
     rows, files = _find(table, numbers, root.resolve(), skips)
     if not files:
@@ -153,7 +152,7 @@ def _read(request: Request, table: Table, root: Path, layout: str, source: Path)
     kept = rows[decoded.kept]
     labels = numbers[kept]
     groups = None if table.groups is None else np.array([restore(table.groups[row].strip())[:LONGEST] for row in kept.tolist()])
-    if request.classes is None:  # a class all of whose files are unreadable is none
+    if request.classes is None and table.labels is not None:  # a class all of whose files are unreadable is none
         labels, classes = encode([classes[k] for k in labels], missing=frozenset())
     return assemble(
         decoded.inputs,
@@ -169,6 +168,14 @@ def _read(request: Request, table: Table, root: Path, layout: str, source: Path)
         rate=decoded.rate,
         groups=groups,
     )
+
+
+def _numbered(labels: Sequence[str], rows: Sequence[int], names: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels (N,) as numbers, and the class names, from a column as it stands in the file."""
+    if negative := [row for row, label in zip(rows, labels, strict=True) if label.strip().startswith("-") and is_number(label.strip())]:
+        raise InputError(f"labels: negative in row {listed(negative)}; allowed: whole numbers from 0, or class names")
+    spaced = all(label.startswith(" ") for label in labels)  # written with ", " between the cells
+    return encode([restore(label.strip() if spaced else label) for label in labels], names, rows)
 
 
 def _find(table: Table, labels: np.ndarray, root: Path, skips: Skips) -> tuple[np.ndarray, list[Entry]]:

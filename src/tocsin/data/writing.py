@@ -239,10 +239,11 @@ def _copy(old: Path, target: Path) -> None:
 
 
 def table_of(data: Dataset, first: str, ids: Sequence[str] | None = None) -> dict[str, list[str]]:
-    """Column name -> cells: the ids under the name ``first``, the labels, and the speakers where they are known."""
+    """Column name -> cells: the ids under the name ``first``, the labels and the speakers where they are known."""
     names = [str(name) for name in data.ids] if ids is None else list(ids)
+    labels = {"label": [data.classes[label] for label in data.labels.tolist()]} if data.labelled else {}
     speakers = {} if data.groups is None else {GROUP_COLUMNS[0]: [str(name) for name in data.groups]}
-    return {first: names, "label": [data.classes[label] for label in data.labels.tolist()], **speakers}
+    return {first: names, **labels, **speakers}
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[str]]) -> None:
@@ -277,7 +278,7 @@ def _row_numbers(data: Dataset) -> np.ndarray | None:
 
 
 def _save_arrays(path: Path, data: Dataset) -> None:
-    arrays = {"x": data.inputs, "y": data.labels, "classes": np.array(data.classes)}
+    arrays = {"x": data.inputs, **({"y": data.labels, "classes": np.array(data.classes)} if data.labelled else {})}
     write_arrays(path, arrays if data.rate is None else {**arrays, "rate": np.array(data.rate)})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tocsin.detectors.workbench import Bench
     from tocsin.runtime import Runtime
 
+_BY_CONTROL = ("tail", "control")
 _NULL_SCALE = 0.8
 """Scale of the gap's law on clean data: wider than Confusion Training's, since small sets give small concentrations (docs/asset.md)."""
 
@@ -39,6 +40,15 @@ class Asset(VictimReader):
     """ASSET: finds samples that a network can be driven away from while it is held still on clean ones."""
 
     name: ClassVar[str] = "asset"
+    not_defined: ClassVar[Mapping[str, str]] = {}
+    by_setting: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+        "self-supervised": {
+            "fast": {"features": "victim", "labels": False, "scout_labels": False, "decision": "control"},
+            "paper": {"labels": False},
+        },
+        # phi is the adapted model; the data are few, so that one pass would be a handful of steps (specification 2.9).
+        "transfer": {"fast": {"features": "both"}, "paper": {"steps_least": 100}},
+    }
     paper: ClassVar[Mapping[str, Any]] = {
         "features": "victim",
         "victim_network": "resnet18",
@@ -65,15 +75,20 @@ class Asset(VictimReader):
         "decision": "shipped",
     }
 
-    features: Literal["shortcut", "victim"] = "shortcut"
+    features: Literal["shortcut", "victim", "both"] = "shortcut"
     """What the scouts read: a shortcut network (as in Confusion Training) trained shortly on the inspected samples, or (published) the
-    victim's penultimate features."""
+    victim's penultimate features, or both side by side."""
     shortcut_passes: float = 2.0
     """Passes of that network over the inspected samples; what a scout needs is learned early."""
     victim_network: str | None = None
-    """features=victim: the network, where the audit has not trained one yet; None: the usual one of such data."""
+    """features=victim or both: the network, where the audit has not trained one yet; None: the usual one of such data."""
     victim_epochs: int | None = None
-    """features=victim: its passes over the inspected samples; None: as many as is usual for the network."""
+    """features=victim or both: its passes over the inspected samples; None: as many as is usual for the network."""
+    labels: bool = True
+    """The separators are driven up the cross entropy of the given labels, and score by it; else, where there are none, by the spread of
+    their outputs."""
+    outputs: int = 10
+    """labels=false: how many outputs the separators have, there being no classes."""
     control_share: float = 0.5
     """Share of the reserve held out as a control; the rest is the base set."""
     scout: Literal["whole", "batch"] = "whole"
@@ -118,12 +133,13 @@ class Asset(VictimReader):
     """... or where their mean loss is above this already."""
     recalibrate: int = 4000
     """Inspected samples that batch norm's statistics are taken from again before scoring; 0: they stay as training left them."""
-    decision: Literal["tail", "scale-free", "intended", "shipped"] = "tail"
-    """tail (ours, as in Confusion Training): classes whose tails stand out; else a threshold from the lower half of the scores."""
+    decision: Literal["tail", "control", "scale-free", "intended", "shipped"] = "tail"
+    """tail (ours, as in Confusion Training): classes whose tails stand out from the others'; control (ours, for few classes or none): those
+    that hold more high scores than their held-out reserve; else a threshold from the lower half of the scores."""
     eps: float = 1e-6
     """Density at which the lower half's Gaussian ends."""
     alpha: float = 0.01
-    """tail: bound on the chance of naming any class of a clean data set."""
+    """tail, control: bound on the chance of naming any class of a clean data set."""
 
     def __post_init__(self) -> None:
         if self.runs < 1 or self.batch < 2 or self.least < 1 or not 0 < self.share < 1 or not 0 <= self.control_share <= 0.9:
@@ -131,14 +147,21 @@ class Asset(VictimReader):
                 f"runs {self.runs}, batch {self.batch}, least {self.least}, share {self.share}, control_share {self.control_share}: "
                 "allowed are runs and least from 1, a batch from 2, a share between 0 and 1, and a control_share of 0 to 0.9"
             )
-        if self.features == "shortcut" and self.network != "shortcut":
-            raise InputError(f"features: shortcut needs network=shortcut too, got {self.network}; or set features=victim")
-        if self.decision == "tail" and self.control_share == 0:
-            raise InputError("control_share: decision=tail measures classes by held-out reserve samples; give it a share above 0")
+        if self.features != "victim" and self.network != "shortcut":
+            raise InputError(f"features: {self.features} needs network=shortcut too, got {self.network}; or set features=victim")
+        if self.decision in _BY_CONTROL and self.control_share == 0:
+            raise InputError(f"control_share: decision={self.decision} measures by held-out reserve samples; give it a share above 0")
+        if self.decision == "control" and not self.cross_fit:
+            raise InputError("decision: control compares samples that no separator was trained on; it needs cross_fit")
+        if not self.labels and (self.features != "victim" or self.scout_labels or self.decision == "tail" or self.outputs < 2):
+            raise InputError(
+                "labels: without them allowed are features=victim, scout_labels=false, a decision other than tail, and two outputs or "
+                f"more; got {self.features}, {self.scout_labels}, {self.decision} and {self.outputs}"
+            )
 
     @property
     def asks_network(self) -> bool:
-        return self.features == "victim"
+        return self.features != "shortcut"
 
     def own_victim(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
         from tocsin.detectors.victim import Victim
@@ -157,7 +180,7 @@ class Asset(VictimReader):
         began, train, reserve, runtime = time.monotonic(), victim.train, victim.reserve, victim.runtime
         n = len(train)
         held = hold_out(reserve.labels, len(train.classes), self.control_share, runtime.seed)
-        if (~held).sum() < 2 or (self.decision == "tail" and not held.any()):
+        if (~held).sum() < 2 or (self.decision in _BY_CONTROL and not held.any()):
             raise InputError(
                 f"reserve: got {len(reserve)} samples; ASSET needs more: "
                 f"{self.control_share:.0%} of each class are held out as a control, the rest is the base set"
@@ -165,6 +188,7 @@ class Asset(VictimReader):
         joined = concatenate(train, reserve)
         device = runtime.torch_device()
         bench = Bench.of(joined.inputs, joined.labels, train, device, branch=self.network == "shortcut")
+        bench = bench if self.labels else replace(bench, classes=self.outputs)
         groups = bench.kind.duplicates(train.inputs, train.labels, device)
         parts = Parts(groups, torch.from_numpy(n + np.flatnonzero(~held)), n + np.flatnonzero(held))
         prepared = time.monotonic()
@@ -178,7 +202,7 @@ class Asset(VictimReader):
             scores.append(values)
             history.append({"folds": [asdict(fold) for fold in folds], **seen})
         separated = time.monotonic()
-        verdict, best = self._decide(train, reserve, held, scores, bench)
+        verdict, best = self._decide(victim, held, scores, bench, parts)
         now = time.monotonic()
         return Findings(
             detector=self.name,
@@ -220,7 +244,7 @@ class Asset(VictimReader):
             least_steps=self.steps_least,
             batch=self.batch,
             lr=self.lr,
-            labelled=True,
+            labelled=self.labels,
             whole_batch=self.whole_batch,
             least=self.least,
             ceiling=self.ceiling,
@@ -231,10 +255,10 @@ class Asset(VictimReader):
         """(N + M, D) float32: what scouts read of inspected and reserve samples."""
         from tocsin.detectors.scout import standardised
 
-        if self.features == "shortcut":
-            both = self._shortcut(bench, parts.inspected, victim.runtime, run)
-        else:
-            both = np.concatenate([victim.features, victim.reserve_features])
+        read = [] if self.features == "victim" else [self._shortcut(bench, parts.inspected, victim.runtime, run)]
+        if self.features != "shortcut":
+            read.append(np.concatenate([victim.features, victim.reserve_features]))
+        both = np.concatenate(read, axis=1)
         if not np.isfinite(both).all():
             raise InputError(f"features: {int((~np.isfinite(both)).any(1).sum())} of {len(both)} rows hold NaN or infinity")
         if self.scout_standardised:
@@ -259,7 +283,7 @@ class Asset(VictimReader):
     def _concentrated(self, read: np.ndarray, parts: Parts, runtime: Runtime, run: int) -> tuple[Concentrate, dict[str, Any]]:
         """What the scouts that see ``read`` take for poison, and what is worth telling of it."""
         from tocsin.detectors.scout import whole_set
-        from tocsin.detectors.separation import by_batch, looked_up
+        from tocsin.detectors.separation import by_batch, halves, looked_up
         from tocsin.stats.outlyingness import select
 
         n, device = parts.inspected, runtime.torch_device()
@@ -267,32 +291,48 @@ class Asset(VictimReader):
             return by_batch(read, self._scouts, self.select, self.share, device), {}
         fold = np.random.default_rng([runtime.seed, 0x5C, run]).integers(0, 5, n)[parts.groups]
         seed = int(np.random.SeedSequence([runtime.seed, 0x5C, run]).generate_state(1)[0])
-        ticker = Ticker(runtime, "ASSET: scouting", len(np.unique(fold)))
-        logits, _ = whole_set(read[:n], read[parts.base.numpy()], read[parts.control], fold, self._scouts, seed, device, ticker)
-        chosen = select(logits, self.select, share=self.share)
+        # A separator's scouts see no sample that it scores: else it is driven away from what looks like clean samples that they learned by
+        # heart, and finds these, which no control sample shares (docs/asset.md).
+        apart = halves(parts, 2, runtime.seed, run)[:n] if self.decision == "control" else np.zeros(n, np.int64)
+        ticker = Ticker(runtime, "ASSET: scouting", len(np.unique(fold)) * len(np.unique(apart)))
+        logits, chosen, base = np.zeros(n, np.float32), np.zeros(n, bool), read[parts.base.numpy()]
+        for half in np.unique(apart).tolist():
+            rows = np.flatnonzero(apart == half)
+            logits[rows], _ = whole_set(read[rows], base, read[parts.control], fold[rows], self._scouts, seed + half, device, ticker)
+            chosen[rows] = select(logits[rows], self.select, share=self.share)
         highest = np.argsort(-logits, kind="stable")[:20]
         return looked_up(chosen), {"concentrated": int(chosen.sum()), "scout's highest": highest.tolist()}
 
-    def _decide(
-        self, train: Dataset, reserve: Dataset, held: np.ndarray, scores: list[np.ndarray], bench: Bench
-    ) -> tuple[Verdict, np.ndarray]:
+    def _decide(self, victim: Victim, held: np.ndarray, scores: list[np.ndarray], bench: Bench, parts: Parts) -> tuple[Verdict, np.ndarray]:
         """(verdict, the scores it rests on); ``scores``, of each run: (n + control,) of the inspected, then of the control samples."""
+        from tocsin.detectors.control import against_control
         from tocsin.detectors.decide import Scored, Verdict, tail
+        from tocsin.detectors.separation import halves, levelled
         from tocsin.detectors.sharpen import by_class, count_distinct
         from tocsin.stats.outlyingness import lower_half_threshold
 
-        n, names = len(train), train.classes
+        train, reserve = victim.train, victim.reserve
+        n, names, none = len(train), train.classes, np.zeros(len(train), bool)
         if self.decision == "tail":
             labels = np.concatenate([train.labels, reserve.labels[held]])
             repeats = bench.kind.duplicates(reserve.inputs, reserve.labels, bench.device)
             distinct = count_distinct(repeats[held], reserve.labels[held], len(names))
             views = {f"run {r + 1}": by_class(values, labels, n, distinct).astype(np.float32) for r, values in enumerate(scores)}
             rounds = [{name: view[:n]} for name, view in views.items()]
-            verdict = tail(Scored(rounds, train.labels, names, np.zeros(n, bool), None, self.alpha, _NULL_SCALE))
+            verdict = tail(Scored(rounds, train.labels, names, none, None, self.alpha, _NULL_SCALE))
             return verdict, views[verdict.view or "run 1"]
+        if self.decision == "control":
+            level = [levelled(values, halves(parts, 2, victim.runtime.seed, r), n) for r, values in enumerate(scores)]
+            mean = np.mean(level, axis=0).astype(np.float32)
+            seen = Scored([], train.labels, names, none, None, self.alpha, control_labels=reserve.labels[held])
+            verdict = against_control(mean[:n], mean[n:], seen, far=True)
+            if not train.labelled:  # there is no class to be named as a target
+                verdict = replace(verdict, classes=tuple(replace(entry, suspect=False) for entry in verdict.classes))
+            return verdict, mean
         mean = np.mean(scores, axis=0).astype(np.float32)
         limit = lower_half_threshold(mean[:n], self.decision, self.eps)
         flagged = mean[:n] > limit
         share = np.bincount(train.labels[flagged], minlength=len(names)) / np.maximum(train.class_counts, 1)
-        classes = class_evidence(names, train.labels, flagged, share, np.ones(len(names)), share > 0)  # the published rule names none
+        named = share > 0 if train.labelled else np.zeros(len(names), bool)
+        classes = class_evidence(names, train.labels, flagged, share, np.ones(len(names)), named)  # the published rule names none
         return Verdict(flagged, classes, 0.5, limit), mean

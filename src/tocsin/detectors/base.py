@@ -87,6 +87,10 @@ class Detector(ABC):
     """Whether rows planted by the audit can be told apart from the person's (see `inspect`)."""
     by_kind: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """Kind of data -> preset's name -> the preset that takes its place for such data."""
+    not_defined: ClassVar[Mapping[str, str]] = {"self-supervised": "it reads the samples' labels, and there are none"}
+    """Learning setting (`tocsin.paradigms`) -> why the method cannot be used there."""
+    by_setting: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    """Learning setting -> preset's name -> the fields that have other values there."""
 
     @classmethod
     @abstractmethod

@@ -33,6 +33,9 @@ class ConfusionTraining(Detector):
     name: ClassVar[str] = "ct"
     kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech", "table"})
 
+    not_defined: ClassVar[Mapping[str, str]] = {
+        "self-supervised": "it looks for samples that keep their label while a network forgets what samples mean, and there are none"
+    }
     by_kind: ClassVar[Mapping[str, Mapping[str, str]]] = {"table": {"fast": "table", "thorough": "table-thorough", "paper": "table-paper"}}
 
     preset_name: str = "fast"

@@ -27,7 +27,7 @@ _NULL_SCALE = 0.39
 """Scale of the exponential law of the gap on clean data, from development runs (seeds from 100; docs/confusion-training.md)."""
 _POISON_GAP = (5.0, 0.7)
 """Median and log-deviation of the gap on poisoned data, taken as log-normal, from the same runs; for the confidence only."""
-_LEAST_SHARE = 0.2
+LEAST_SHARE = 0.2
 """A target class's samples are flagged from the top down as long as this share of the next ones would be poison: one poisoned sample that
 stays does more harm than four clean ones that go ..."""
 _FALSE_SHARE = 0.01
@@ -176,7 +176,7 @@ def widest_gap(values: np.ndarray, unit: float) -> tuple[float, np.ndarray]:
 
 
 def cut(mine: np.ndarray, rest: np.ndarray) -> float:
-    """The score from which samples of a target class are flagged: down to it, poison is at least `_LEAST_SHARE` of any stretch of scores.
+    """The score from which samples of a target class are flagged: down to it, poison is at least `LEAST_SHARE` of any stretch of scores.
 
     ``mine`` (n,) scores of the class, ``rest`` (r,) of the classes that are not targets; their tail, scaled to n, is what is expected
     of the class's clean samples. As many samples are flagged as make (observed - expected / (1 - share)) largest: there, fewer
@@ -185,7 +185,7 @@ def cut(mine: np.ndarray, rest: np.ndarray) -> float:
     candidates = np.sort(mine)[::-1]
     observed = np.arange(1, len(candidates) + 1)
     expected = len(mine) * (len(rest) - np.searchsorted(np.sort(rest), candidates, side="left")) / max(1, len(rest))
-    worth = np.where(expected <= _FALSE_SHARE * len(mine), observed - expected / (1 - _LEAST_SHARE), -np.inf)
+    worth = np.where(expected <= _FALSE_SHARE * len(mine), observed - expected / (1 - LEAST_SHARE), -np.inf)
     return float(candidates[np.argmax(worth)])
 
 

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -57,6 +57,10 @@ class ClassTest:
 @dataclass(frozen=True)
 class QuantileDetector(VictimReader):
     """Base of the methods that flag a sample which scores above a quantile of clean ones."""
+
+    not_defined: ClassVar[Mapping[str, str]] = {
+        "self-supervised": "its flags count only in classes that hold more of them than the others, and without labels there are no classes"
+    }
 
     share: float = 0.1
     """Share of clean samples beyond the cut."""

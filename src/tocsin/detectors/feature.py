@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -122,6 +122,10 @@ class FeatureDetector(VictimReader):
     Reserve samples are put among the inspected samples of their class before anything is fitted. So they are treated exactly as clean
     inspected samples are, and may be compared with them.
     """
+
+    not_defined: ClassVar[Mapping[str, str]] = {
+        "self-supervised": "it looks for a group of its own among the samples of a class, and without labels there are no classes"
+    }
 
     decision: Literal["reserve", "paper"] = "reserve"
     """reserve (ours): a class is suspect if its reserve samples, too, say that something was added to it; paper: the published rule."""

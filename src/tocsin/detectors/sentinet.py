@@ -36,6 +36,7 @@ class SentiNet(QuantileDetector):
 
     name: ClassVar[str] = "sentinet"
     kinds: ClassVar[frozenset[str]] = frozenset({"image"})
+    not_defined: ClassVar[Mapping[str, str]] = {"self-supervised": "it reads a classifier's predictions, and an encoder makes none"}
     paper: ClassVar[Mapping[str, Any]] = {"images": 100, "fit": 400}
 
     share: float = 0.05

@@ -47,13 +47,32 @@ class SeparatorSettings:
     offset: OffsetSettings
 
 
+def halves(parts: Parts, folds: int, seed: int, run: int) -> np.ndarray:
+    """(n + control,) which separator of a run is trained on each inspected sample, near duplicates together, and, from n on, in which fold
+    each control sample takes its place."""
+    rng = np.random.default_rng([seed, 0xA5, run])
+    return np.concatenate([rng.integers(0, folds, parts.inspected)[parts.groups], rng.permutation(len(parts.control)) % folds])
+
+
+def levelled(values: np.ndarray, fold: np.ndarray, n: int) -> np.ndarray:
+    """(n + m,) logarithms of the scores ``values``, less the median of the control rows (from ``n`` on) that the same separator scored,
+    over their spread above it: what two separators say is then comparable. ``fold``: see `halves`."""
+    logs, out = np.log(np.maximum(values, 1e-12)), np.zeros(len(values))
+    for f in np.unique(fold):
+        mine = fold == f
+        clean = logs[n:][mine[n:]]
+        centre = np.median(clean)
+        scale = np.sqrt(2 * np.mean(np.square(np.maximum(clean - centre, 0))))
+        out[mine] = (logs[mine] - centre) / max(float(scale), 1e-6)
+    return out
+
+
 def separate(
     bench: Bench, parts: Parts, concentrate: Concentrate, how: SeparatorSettings, run: int, runtime: Runtime
 ) -> tuple[np.ndarray, list[History]]:
     """(scores (n + control,) of the inspected, then of the control rows; what each separator's loop did). Raises `InputError`."""
     n, folds = parts.inspected, 2 if how.cross_fit else 1
-    rng = np.random.default_rng([runtime.seed, 0xA5, run])
-    fold = np.concatenate([rng.integers(0, folds, n)[parts.groups], rng.permutation(len(parts.control)) % folds])
+    fold = halves(parts, folds, runtime.seed, run)
     everyone = torch.from_numpy(np.concatenate([np.arange(n), parts.control]))
     scorer = (fold + 1) % folds  # with one fold: the separator that was trained on the sample
     steps = sum(offset_steps(int((fold[:n] == f).sum()), how.offset) + -(-int((scorer == f).sum()) // SCORE_BATCH) for f in range(folds))

@@ -27,6 +27,7 @@ class Strip(QuantileDetector):
 
     name: ClassVar[str] = "strip"
     kinds: ClassVar[frozenset[str]] = frozenset({"image"})
+    not_defined: ClassVar[Mapping[str, str]] = {"self-supervised": "it reads a classifier's predictions, and an encoder makes none"}
     paper: ClassVar[Mapping[str, Any]] = {"overlays": 100}
 
     overlays: int = 32

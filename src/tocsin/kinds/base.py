@@ -58,6 +58,13 @@ class Kind(ABC):
         """(N,) int64 group numbers of raw samples (N, ...): equal for those of which a network that has seen one has seen the other."""
         return near_duplicates(inputs, labels, device, self.maps)
 
+    def view(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Raw samples (B, ...) to what networks read, (B, C, H, W), each changed as far as what it shows allows (`tocsin.kinds.views`).
+
+        Raises `InputError` for a kind of which nobody knows such changes.
+        """
+        raise InputError("contrastive learning: nothing is known that leaves the meaning of such samples as it is; pictures or sounds do")
+
     @abstractmethod
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Raw samples (B, ...) as they might have been recorded too. ``generator`` lives on the CPU, so that every device draws alike."""

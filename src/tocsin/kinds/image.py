@@ -11,9 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tocsin.data.dataset import Dataset
+from tocsin.kinds import views
 from tocsin.kinds.base import Kind
 
 _STATISTICS_ROWS = 5000
+LEAST_AREA = 0.2
+"""Of a picture, that a view of it shows."""
+COLOURS = views.Colours()
+"""How far the colours of a view are from the picture's."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,13 @@ class ImageKind(Kind):
         scale = (1 / torch.tensor(self.std, device=inputs.device)).repeat(width)
         rows = inputs.reshape(batch, height, width * channels).float().sub_(mean).mul_(scale)
         return rows.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    def view(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """A part of each picture in other colours; (B, C, H, W)."""
+        x = inputs.permute(0, 3, 1, 2).float() / 255
+        x = views.coloured(views.crops(x, LEAST_AREA, self.flip, generator), COLOURS, generator)
+        mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (self.mean, self.std))
+        return ((255 * x - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Random crop after zero padding by an eighth of the picture (4 pixels of 32), and a mirror where ``flip`` allows it.

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
+from tocsin.kinds import views
 from tocsin.kinds.base import Kind
 
 _STATISTICS_ROWS = 1000
@@ -22,6 +23,8 @@ FLOOR = 1e-2
 silence: with a far lower floor that silence is all a network sees (98.7 against 84 % on FSDD, specification 2.1)."""
 _SHIFT = 0.1
 """Most of a clip that augmentation moves it by."""
+HIDDEN_SHARE = 0.4
+"""Of the bands and of the frames of a clip, at most, that a view of it hides."""
 Normalise = Literal["none", "clip"]
 """What networks read of the log-mel maps: the maps, or what is left once each clip's own mean of every band is taken off."""
 
@@ -112,6 +115,10 @@ class SpeechKind(Kind):
 
     def waves(self, inputs: Tensor) -> Tensor:
         return unit(inputs)[:, None, None]
+
+    def view(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Each clip moved in time, with some of its bands and of its frames hidden; (B, 1, mels, frames)."""
+        return views.masked(self.to_tensor(self.augment(inputs, generator)), HIDDEN_SHARE, generator)
 
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Each clip moved in time by up to a tenth of its length; what comes in is silence."""

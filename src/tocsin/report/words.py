@@ -122,7 +122,7 @@ def _act(report: Report) -> list[str]:
 def _rest(report: Report) -> list[str]:
     nearest = max(report.findings.classes, key=lambda c: c.statistic, default=None)
     doubt = []
-    if nearest is not None and report.findings.confidence < SURE:
+    if nearest is not None and report.train.labelled and report.findings.confidence < SURE:
         name = shown(nearest.name)
         doubt = [f"Class '{name}' comes nearest to standing out, though not far enough to be called poisoned: look at its first samples."]
     return [
@@ -133,6 +133,8 @@ def _rest(report: Report) -> list[str]:
 
 
 def _power(report: Report) -> list[str]:
+    if not report.train.labelled:
+        return ["The power of this audit was not measured: test samples are planted under a label, and these data have none."]
     if not any(c.planted for c in report.canaries):
         return ["The power of this audit was not measured; run it with canaries to learn what it would have found."]
     weak = weak_canaries(report)
@@ -148,7 +150,10 @@ def _reserve(report: Report) -> list[str]:
     said = []
     size, counts = len(report.reserve), report.reserve.class_counts
     least = int(counts.min()) if len(counts) else 0
-    if size < _SMALL_RESERVE or least < _SMALL_RESERVE_CLASS:
+    if not report.train.labelled:
+        if size < _SMALL_RESERVE:
+            said.append(f"The reserve is small ({size:,} samples); {_SMALL_RESERVE:,} or more make the answer firmer.")
+    elif size < _SMALL_RESERVE or least < _SMALL_RESERVE_CLASS:
         said.append(
             f"The reserve is small ({size:,} samples, {least:,} in its smallest class); "
             f"{max(_SMALL_RESERVE, _SMALL_RESERVE_CLASS * len(counts)):,} or more, spread over all classes, make the answer firmer."
@@ -172,13 +177,16 @@ def commands(report: Report, folder: Path | None = None) -> tuple[tuple[str, str
             findings = shlex.quote(str((folder or Path()) / "findings.json"))
             typed.append(("Remove every suspect", f"tocsin apply {data} {findings} --out clean/"))
             typed.append(("Remove what is ticked", f"tocsin apply {data} decisions.csv --out clean/"))
-    if weak_canaries(report) and report.preset != "thorough" and train is not None and reserve is not None:
+    ordinary = "setting" not in report.settings
+    if ordinary and weak_canaries(report) and report.preset != "thorough" and train is not None and reserve is not None:
         typed.append(("Look with more power", f"tocsin audit {data} --reserve {_typed(reserve)} --preset thorough"))
     return tuple((what, shown(line, 2000)) for what, line in typed)
 
 
 def label_option(data: Dataset) -> str:
-    """What has to be typed so that the column of labels is found again, where its name is none of the usual ones."""
+    """What has to be typed so that the labels are found again, where their column has an unusual name, or not looked for."""
+    if not data.labelled:
+        return " --unlabelled"
     name = data.label_column
     return "" if name is None or name.lower() in LABEL_COLUMNS else f" --label {shlex.quote(name)}"
 

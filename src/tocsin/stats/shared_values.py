@@ -20,9 +20,10 @@ LIFT = 2.0
 COMMON, CHANCE = 0.8, 1e-6
 """A trigger may well hold a value that half the class has. One that at most the first share of the others have joins a rule if so many
 of the rule's rows would have it with less than this chance, were they drawn like the others."""
-TOGETHER = 0.98
-"""Share of the rows of a rule's first pair that must have every further one too. So high because what nearly all of them have is what
-honest rows of their sort have as well, and would take the rest out of the rule."""
+TOGETHER = 0.95
+"""Share of the rows of a rule's first pair that must have every further one too. High, because what nine of ten have is what honest rows
+of their sort have as well, and would take the rest out of the rule; not all, because a false alarm or two that share some of the
+trigger's values would take the others out."""
 LEAST = 3
 """Suspects that a rule must hold for; also the fewest of which anything is said."""
 SMALLEST_RULE = 0.1
@@ -138,7 +139,7 @@ def _rules(has: np.ndarray, gain: np.ndarray, usual: np.ndarray, telling: np.nda
         first, order = int(np.argmax(np.where(begins, weight, -np.inf))), np.argsort(-weight, kind="stable")
         together = left & has[:, first]
         size = int(together.sum())
-        least = max(LEAST, int(np.ceil(TOGETHER * size)))
+        least = max(LEAST, int(TOGETHER * size))
         rule = [first]
         for k in order[order != first].tolist():
             count = int((together & has[:, k]).sum())

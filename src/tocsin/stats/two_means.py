@@ -24,7 +24,8 @@ class Split:
 
     def side(self, x: np.ndarray) -> np.ndarray:
         """(n,) float64: how much nearer each point is to the second centre: half the difference of the squared distances."""
-        return np.subtract(x @ self.along.astype(x.dtype), float(self.centres.mean(axis=0) @ self.along), dtype=np.float64)
+        middle = float(self.centres.mean(axis=0) @ self.along)
+        return np.asarray(np.subtract(x @ self.along.astype(x.dtype), middle, dtype=np.float64))
 
 
 def cut(values: np.ndarray) -> tuple[float, float]:
