@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tocsin.bench.provenance import forget_peak, peak_rss_mb
 from tocsin.data import rows as module
 from tocsin.data.dataset import Column, Dataset, concatenate
 from tocsin.data.rows import Rows, read_rows, row_hashes, stacked
@@ -85,3 +86,23 @@ def test_pages_that_were_read_do_not_stay(tmp_path: Path) -> None:
     copy[0, 0] = 9  # what was written to a private map must not be given back
     assert read_rows(copy, slice(0, 1))[0, 0] == 9
     assert read_rows(copy, slice(0, 1))[0, 0] == 9
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs /proc")
+def test_rows_here_and_there_do_not_bring_the_file_into_memory(tmp_path: Path) -> None:
+    width, rows = 2**12, 2**16  # 256 MiB; every sixteenth row, so that each fault maps a stretch of its own
+    x = np.zeros((rows, width), np.uint8)
+    x[:, 0] = np.arange(rows) % 251
+    x.tofile(tmp_path / "x")
+    del x
+    mapped = np.memmap(tmp_path / "x", np.uint8, "r", shape=(rows, width))
+    wanted = np.arange(0, rows, 16)
+    forget_peak()
+    before = peak_rss_mb()
+    read = read_rows(mapped, wanted)
+    after = peak_rss_mb()
+    np.testing.assert_array_equal(read[:, 0], wanted % 251)
+    np.testing.assert_array_equal(read_rows(mapped, np.isin(np.arange(rows), wanted)), read)
+    assert before is not None
+    assert after is not None
+    assert after - before < 150

@@ -15,13 +15,23 @@ import numpy as np
 
 LARGE = 2**28
 """Bytes from which mapped arrays are stacked without being copied."""
+_AT_ONCE = 1024
+"""Rows by number that are read before pages are given back: with each the system maps its neighbours, of 60,000 rows here and there
+nearly the whole file."""
 
 
 def read_rows(inputs: np.ndarray, which: np.ndarray | slice | int) -> np.ndarray:
     """``inputs[which]`` in memory of its own; of a mapped file no page stays resident for it."""
+    mapped = _mapping(inputs)
+    if mapped is not None and isinstance(which, np.ndarray):
+        numbers = np.flatnonzero(which) if which.dtype == bool else which
+        if len(numbers) > _AT_ONCE:
+            out = np.empty((len(numbers), *inputs.shape[1:]), inputs.dtype)
+            for start in range(0, len(numbers), _AT_ONCE):
+                out[start : start + _AT_ONCE] = read_rows(inputs, numbers[start : start + _AT_ONCE])
+            return out
     rows = np.asarray(inputs[which])
     rows = rows if rows.base is None else rows.copy()
-    mapped = _mapping(inputs)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
     return rows
