@@ -20,6 +20,7 @@ the papers' rates. One json line a cell; a stopped run keeps its lines and a sec
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -36,10 +37,12 @@ from tocsin.bench.provenance import provenance
 from tocsin.bench.shared import LEAST_GAIN
 from tocsin.data.builtin import digits
 from tocsin.data.dataset import Dataset
+from tocsin.data.npz import read_arrays, write_arrays
 from tocsin.errors import InputError
 from tocsin.kinds import Kind, kind_of
 from tocsin.learning import fit, predict, usual_settings
 from tocsin.networks import Classifier, build_network
+from tocsin.networks.weights import from_arrays, to_arrays
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
 from tocsin.victim import Measured, Trial, measure
@@ -112,12 +115,29 @@ class Bench:
         usual = replace(usual_settings(self.network), augment=not args.plain)
         epochs = 6 if args.epochs is None and train.kind == "image" else args.epochs
         self.settings = usual if epochs is None else replace(usual, epochs=epochs)
-        self.clean = cache(lambda seed: self.trained(train, seed))
+        self.keep: Path | None = args.keep
+        self.clean = cache(self.control)
 
     def trained(self, data: Dataset, seed: int) -> tuple[Classifier, Kind]:
         kind, runtime = kind_of(data, flip=self.flip), Runtime(self.device, seed)
         model = build_network(self.network, kind.channels, len(data.classes), seed)
         return fit(model, data.inputs, data.labels, kind, self.settings, runtime), kind
+
+    def control(self, seed: int) -> tuple[Classifier, Kind]:
+        """The victim on clean data; read from the folder ``--keep`` where an earlier run left it there."""
+        about = [self.network, asdict(self.settings), self.flip, seed, self.train.fingerprint]
+        name = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8).hexdigest()
+        file = self.keep / f"clean-{name}.npz" if self.keep else None
+        if file is None or not file.exists():
+            model, kind = self.trained(self.train, seed)
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_arrays(file, to_arrays(model, "network"))
+            return model, kind
+        kind = kind_of(self.train, flip=self.flip)
+        model = build_network(self.network, kind.channels, len(self.train.classes), seed)
+        from_arrays(model, read_arrays(file), "network")
+        return model.to(Runtime(self.device).torch_device()).eval(), kind
 
     def measured(self, victim: tuple[Classifier, Kind], trial: Trial) -> Measured:
         return measure(victim[0], self.test, victim[1], Runtime(self.device), trial)
@@ -159,6 +179,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+")
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--keep", type=Path, help="folder for the controls' networks, so that another run of the same data trains none")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     train, test = load(args.data, args.samples)
