@@ -20,9 +20,9 @@ from tocsin.data.rows import Rows
 from tocsin.detectors import DETECTORS, usual_detector
 from tocsin.detectors.boosting import Boosting, halves
 from tocsin.detectors.confusion import confuse, forgetting, shift, wrong_labels
-from tocsin.detectors.control import against_control
+from tocsin.detectors.control import TOLERANCE, against_control
 from tocsin.detectors.ct import ConfusionTraining
-from tocsin.detectors.decide import Scored, judged_apart
+from tocsin.detectors.decide import Scored, cut, judged_apart
 from tocsin.detectors.distillation import combine
 from tocsin.detectors.rules import finished
 from tocsin.detectors.tabular import Tabular
@@ -339,3 +339,16 @@ def test_confusion_of_tables_trains_nothing_but_the_weights_that_read_the_inputs
 def test_networks_of_pictures_have_no_single_first_layer() -> None:
     with pytest.raises(InputError, match="confused_layers: got first"):
         forgetting(ShortcutNet(3, 10, 2), "first")
+
+
+def test_the_cut_does_not_run_on_through_clean_rows_where_the_control_is_small() -> None:
+    """Of 20,000 rows one of 200 control rows speaks for a hundred, so where poison ends is a matter of chance; the tolerance stops it."""
+    flagged: dict[float, list[int]] = {1.0: [], TOLERANCE: []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scores, control = np.r_[rng.normal(0, 1, 20_000), rng.normal(6, 0.5, 200)], rng.normal(0, 1, 200)
+        for odds, found in flagged.items():
+            chosen = scores >= cut(scores, control, odds)
+            assert chosen[20_000:].sum() >= 199
+            found.append(int(chosen[:20_000].sum()))
+    assert np.mean(flagged[TOLERANCE]) < 0.75 * np.mean(flagged[1.0])
