@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from tests.detectors.rows import split_classes, stamped, table
@@ -18,15 +19,16 @@ from tocsin.data.dataset import Column, Dataset
 from tocsin.data.rows import Rows
 from tocsin.detectors import DETECTORS, usual_detector
 from tocsin.detectors.boosting import Boosting, halves
-from tocsin.detectors.confusion import shift
-from tocsin.detectors.control import against_control
+from tocsin.detectors.confusion import confuse, forgetting, shift, wrong_labels
+from tocsin.detectors.control import TOLERANCE, against_control
 from tocsin.detectors.ct import ConfusionTraining
-from tocsin.detectors.decide import Scored, judged_apart
+from tocsin.detectors.decide import Scored, cut, judged_apart
 from tocsin.detectors.distillation import combine
 from tocsin.detectors.rules import finished
 from tocsin.detectors.tabular import Tabular
 from tocsin.detectors.value_shift import ValueShift
 from tocsin.errors import InputError
+from tocsin.networks.shortcut import ShortcutNet
 from tocsin.runtime import Runtime
 
 CPU = Runtime(device="cpu", seed=1)
@@ -311,3 +313,42 @@ def test_lightgbm_grows_the_trees_of_wide_tables_only(columns: int, installed: b
     found = Boosting(trees=2, keep=(0.5,)).inspect(train, reserve, Runtime(device="cpu"))
     assert asked == [engine == "lightgbm"] * 4
     assert found.evidence["engine"] == engine
+
+
+def test_labels_drawn_from_two_classes_are_right_half_of_the_time() -> None:
+    right, generator = torch.zeros(10_000, dtype=torch.int64), torch.Generator().manual_seed(0)
+    assert (wrong_labels(right, 0, 2, "shift", generator) == 1).all()
+    assert 4_700 < int(wrong_labels(right, 0, 2, "any", generator).sum()) < 5_300
+    assert set(wrong_labels(right, 0, 3, "any", generator).tolist()) == {0, 1, 2}
+
+
+def test_confusion_of_tables_trains_nothing_but_the_weights_that_read_the_inputs(reserve: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[set[str]] = []
+
+    def watched(network: torch.nn.Module, *rest: object) -> None:
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        confuse(network, *rest)  # type: ignore[arg-type]
+        moved.append({name for name, value in network.named_parameters() if not torch.equal(value, before[name])})
+
+    monkeypatch.setattr("tocsin.detectors.distillation.confuse", watched)
+    ConfusionTraining.preset_for("table", "fast", **SHORT).inspect(table(400, 1), reserve, CPU)
+    assert moved
+    assert all(names == {"layers.0.body.0.weight"} for names in moved)
+
+
+def test_networks_of_pictures_have_no_single_first_layer() -> None:
+    with pytest.raises(InputError, match="confused_layers: got first"):
+        forgetting(ShortcutNet(3, 10, 2), "first")
+
+
+def test_the_cut_does_not_run_on_through_clean_rows_where_the_control_is_small() -> None:
+    """Of 20,000 rows one of 200 control rows speaks for a hundred, so where poison ends is a matter of chance; the tolerance stops it."""
+    flagged: dict[float, list[int]] = {1.0: [], TOLERANCE: []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scores, control = np.r_[rng.normal(0, 1, 20_000), rng.normal(6, 0.5, 200)], rng.normal(0, 1, 200)
+        for odds, found in flagged.items():
+            chosen = scores >= cut(scores, control, odds)
+            assert chosen[20_000:].sum() >= 199
+            found.append(int(chosen[:20_000].sum()))
+    assert np.mean(flagged[TOLERANCE]) < 0.75 * np.mean(flagged[1.0])

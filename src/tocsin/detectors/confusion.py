@@ -16,9 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tocsin.detectors.workbench import Bench, batches, sweep
+from tocsin.errors import InputError
 from tocsin.learning import autocast, descend
+from tocsin.networks.base import Classifier
 
 NormMode = Literal["joint", "split", "both"]
+WrongLabels = Literal["shift", "any"]
+Layers = Literal["all", "first"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,10 @@ class ConfuseSettings:
     """The inspected part joins every q-th step."""
     class_weights: bool
     """Weigh inspected samples by 1 / sqrt(class frequency + 0.001)."""
+    wrong: WrongLabels
+    """shift: one class on, two, ... as published; any: each drawn from all classes, the right one too."""
+    layers: Layers
+    """all, as published; first: only the weights that read the inputs are trained."""
     norm: NormMode
     """joint: one forward of both parts; split: two, running statistics from the reserve alone; both: two, from either."""
     weight_decay: float
@@ -60,6 +68,17 @@ class ConfuseSettings:
 def shift(step: int, classes: int) -> int:
     """The wrong label of confusion step ``step``: this many classes on; runs through 1..C-1, never 0 (specification 2.3)."""
     return 1 + step % (classes - 1)
+
+
+def wrong_labels(right: Tensor, step: int, classes: int, how: WrongLabels, generator: torch.Generator) -> Tensor:
+    """Those of confusion step ``step``, (B,) int64 as ``right``.
+
+    Of two classes the published ones are always the opposite, which a network satisfies at once by turning its last layer round, the
+    trigger's effect included: planted rows then come *last*. Drawn from all classes they say nothing at all.
+    """
+    if how == "any":
+        return torch.randint(classes, right.shape, generator=generator).to(right.device)
+    return (right + shift(step, classes)) % classes
 
 
 def pretrain(
@@ -74,7 +93,7 @@ def pretrain(
     """Stage B1: let the network absorb the shortcut from the inspected ``rows``. Changes ``network``."""
     reserve_rows = set(reserve.tolist()) if how.mixed else set()
     source = torch.cat([rows, reserve]) if how.mixed else rows
-    optimizer = _optimizer(network, how)
+    optimizer = _optimizer(list(network.parameters()), how)
     stream = batches(source, how.batch, generator)
     is_reserve = torch.zeros(len(bench.labels), dtype=torch.bool)
     is_reserve[sorted(reserve_rows)] = True
@@ -104,7 +123,7 @@ def confuse(
     tick: Callable[[], None],
 ) -> None:
     """Stage B2. ``pseudo`` (len(labels),) holds for reserve rows the label that the wrong ones are counted from. Changes ``network``."""
-    optimizer = _optimizer(network, how)
+    optimizer = _optimizer(forgetting(network, how.layers), how)
     counts = torch.bincount(bench.labels[rows.to(bench.device)], minlength=bench.classes).float()
     omega = 1 / torch.sqrt(counts / len(rows) + 1e-3) if how.class_weights else torch.ones_like(counts)
     inspected, reserved = batches(rows, how.batch, generator), batches(reserve, how.batch, generator)
@@ -112,7 +131,7 @@ def confuse(
     network.train()
     for step in range(how.steps):
         theirs = next(reserved)
-        wrong = (pseudo[theirs.to(bench.device)] + shift(step, bench.classes)) % bench.classes
+        wrong = wrong_labels(pseudo[theirs.to(bench.device)], step, bench.classes, how.wrong, generator)
         with autocast(bench.device):
             if step % how.mix_every:
                 loss = F.cross_entropy(network(*bench.feed(theirs)).float(), wrong)
@@ -173,5 +192,15 @@ def _frozen_statistics(network: nn.Module) -> Iterator[None]:
             m.momentum = momentum
 
 
-def _optimizer(network: nn.Module, how: PretrainSettings | ConfuseSettings) -> torch.optim.SGD:
-    return torch.optim.SGD(network.parameters(), how.lr, momentum=how.momentum, weight_decay=how.weight_decay, nesterov=how.nesterov)
+def forgetting(network: nn.Module, layers: Layers) -> list[nn.Parameter]:
+    """What confusion trains. The first layer's weights are those of single inputs: what the reserve does not show keeps its own, while
+    in later layers a trigger shares weights with all else, and is shrunk or turned round with it."""
+    if layers == "all":
+        return list(network.parameters())
+    if not isinstance(network, Classifier):
+        raise InputError("confused_layers: got first, but the shortcut network for pictures and sounds has two layers that read them")
+    return [weight for weight in network.stages()[0].parameters() if weight.ndim > 1]
+
+
+def _optimizer(weights: list[nn.Parameter], how: PretrainSettings | ConfuseSettings) -> torch.optim.SGD:
+    return torch.optim.SGD(weights, how.lr, momentum=how.momentum, weight_decay=how.weight_decay, nesterov=how.nesterov)

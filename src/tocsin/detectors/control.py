@@ -35,10 +35,13 @@ _LEAST_FAR = 8
 """... the least of them: a handful of odd samples is nothing to call data poisoned for."""
 
 
-def against_control(scores: np.ndarray, control: np.ndarray, seen: Scored, view: str | None = None, *, far: bool = False) -> Verdict:
+def against_control(
+    scores: np.ndarray, control: np.ndarray, seen: Scored, view: str | None = None, *, far: bool = False, odds: float = 1.0
+) -> Verdict:
     """Which classes hold more high ``scores`` (N,) than their ``control`` (M,), and from where on the samples are flagged.
 
     ``far``: a few scores that are far above the control's count too, as its tail, carried on, predicts (`far_test`).
+    ``odds``: see `decide.cut`.
     """
     from tocsin.detectors.decide import Verdict, cut
 
@@ -51,7 +54,7 @@ def against_control(scores: np.ndarray, control: np.ndarray, seen: Scored, view:
     flagged, cuts = np.zeros(len(labels), bool), {}
     for k in np.flatnonzero(named):
         mine, tail = scores[real & (labels == k)], tails[k]
-        cuts[k] = far_cut(mine, tail) if tail is not None and beyond[k] < ranks[k] else cut(mine, control[seen.control_labels == k])
+        cuts[k] = far_cut(mine, tail) if tail is not None and beyond[k] < ranks[k] else cut(mine, control[seen.control_labels == k], odds)
         flagged |= (labels == k) & (scores >= cuts[k])
     clean = chance_of_clean(float(p.min(initial=1.0)))
     return Verdict(

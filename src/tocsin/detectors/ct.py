@@ -97,6 +97,10 @@ class ConfusionTraining(Detector):
     """q: inspected samples join every q-th confusion step."""
     class_weights: tuple[bool, ...] = (True, True, True)
     """Inspected samples weigh 1 / sqrt(class frequency + 0.001)."""
+    wrong: Literal["shift", "any"] = "shift"
+    """The reserve's wrong labels: one class on, two, ... (published), or any, each drawn from all classes, for two of them."""
+    confused_layers: Literal["all", "first"] = "all"
+    """What confusion trains: all layers (published), or the weights of the first alone, which belong to single inputs."""
     norm: Literal["joint", "split", "both"] = "both"
     """Batch norm in confusion: one joint forward; split with running statistics of the reserve alone (what the official code does on
     two GPUs); or split with running statistics of both."""
@@ -199,21 +203,24 @@ def hold_out(labels: np.ndarray, classes: int, share: float, seed: int) -> np.nd
 
 
 _FAST = ConfusionTraining()
-# A small network on a few numbers a row: many short steps. lambda is below the paper's 20, since each network sees half of the poison only.
+# A small network on a few numbers a row: many short steps. Why `wrong` and `confused_layers`: see `confusion`, docs/tables-detection.md.
 _TABLE = ConfusionTraining(
     preset_name="table",
+    members=4,
     rotate=True,
     sharpen=False,
     keep=(0.2, 0.05, 0.025, 0.0125),
     first_weight=0.0,
     pretrain_epochs=(1.0,) * 5,
     pretrain_steps=(600, 200, 200, 200, 200),
-    pretrain_lr=0.05,
+    pretrain_lr=0.02,
     pretrain_batch=256,
     confusion_steps=(300,) * 5,
     confusion_lr=(0.01,) * 5,
     confusion_momentum=(0.7,) * 5,
-    reserve_weight=(6.0,) * 5,
+    reserve_weight=(20.0,) * 5,
+    wrong="any",
+    confused_layers="first",
     mix_every=(1,) * 5,
     class_weights=(True,) * 5,
     norm="split",
@@ -239,7 +246,7 @@ PRESETS: dict[str, ConfusionTraining] = {
     ),
     "table": _TABLE,
     "table-thorough": replace(
-        _TABLE, preset_name="table-thorough", members=4, pretrain_steps=(1200, 400, 400, 400, 400), confusion_steps=(600,) * 5
+        _TABLE, preset_name="table-thorough", members=8, pretrain_steps=(1200, 400, 400, 400, 400), confusion_steps=(600,) * 5
     ),
     # The EMBER column of the paper's code, as far as it is known: the published class test, on tables.
     "table-paper": ConfusionTraining(

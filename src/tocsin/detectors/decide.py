@@ -175,26 +175,30 @@ def widest_gap(values: np.ndarray, unit: float) -> tuple[float, np.ndarray]:
     return best
 
 
-def cut(mine: np.ndarray, rest: np.ndarray) -> float:
+def cut(mine: np.ndarray, rest: np.ndarray, odds: float = 1.0) -> float:
     """The score from which samples of a target class are flagged: down to it, poison is at least `LEAST_SHARE` of any stretch of scores.
 
     ``mine`` (n,) scores of the class, ``rest`` (r,) of the classes that are not targets; their tail, scaled to n, is what is expected
     of the class's clean samples. As many samples are flagged as make (observed - expected / (1 - share)) largest: there, fewer
     would leave poison behind and more would be mostly clean. Where nothing lies between poison and the rest it stops at the poison.
+    ``odds``: clean samples may be so many times as frequent there as ``rest`` says.
     """
     candidates = np.sort(mine)[::-1]
     observed = np.arange(1, len(candidates) + 1)
-    expected = len(mine) * (len(rest) - np.searchsorted(np.sort(rest), candidates, side="left")) / max(1, len(rest))
+    expected = odds * len(mine) * (len(rest) - np.searchsorted(np.sort(rest), candidates, side="left")) / max(1, len(rest))
     worth = np.where(expected <= _FALSE_SHARE * len(mine), observed - expected / (1 - LEAST_SHARE), -np.inf)
     return float(candidates[np.argmax(worth)])
 
 
 def control(seen: Scored) -> Verdict:
-    """Compares each class with its own clean control, for data with too few classes to be compared with each other (`control_test`)."""
-    from tocsin.detectors.control import against_control
+    """Compares each class with its own clean control, for data with too few classes to be compared with each other (`control_test`).
+
+    Poison that a network keeps stands clear of the rest, so the cut may be wary of a small control (docs/tables-detection.md).
+    """
+    from tocsin.detectors.control import TOLERANCE, against_control
 
     name, scores = list(seen.rounds[-1].items())[-1]
-    return against_control(scores, seen.control[-1][name], seen, view=name)
+    return against_control(scores, seen.control[-1][name], seen, view=name, odds=TOLERANCE)
 
 
 def likelihood(seen: Scored) -> Verdict:

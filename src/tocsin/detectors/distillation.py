@@ -261,6 +261,8 @@ class Distillation:
             reserve_weight=how.reserve_weight[r],
             mix_every=how.mix_every[r],
             class_weights=how.class_weights[r],
+            wrong=how.wrong,
+            layers=how.confused_layers,
             norm=how.norm,
             weight_decay=how.weight_decay,
         )
