@@ -226,7 +226,7 @@ class Distillation:
         network = start if start is not None and how.warm_start else self.bench.network(how.network, how.width, seed)
         confusing = self.confusing if half is None else self.confusing[half[self.n :]]
         pretrain(network, self.bench, rows, confusing, settings.pretrain, generator, ticker)
-        pretrained = _copy(network) if how.warm_start else None
+        pretrained = copy.deepcopy(network) if how.warm_start else None
         confuse(network, self.bench, rows, confusing, self.pseudo, settings.confuse, generator, ticker)
         scored = np.arange(len(self.joined)) if half is None else np.flatnonzero(~half)
         margin, loss = np.zeros((2, len(self.joined)), np.float32)
@@ -375,10 +375,6 @@ def median_band(loss: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
         reach = max(1, int(0.05 * len(members)))
         band[members[max(0, half - reach) : half + reach]] = True
     return band
-
-
-def _copy(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network)
 
 
 class _Store:

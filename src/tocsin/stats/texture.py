@@ -28,5 +28,5 @@ def texture(maps: Tensor) -> Tensor:
     for _ in range(3):
         rows, columns = rows.diff(dim=1), columns.diff(dim=2)
         bands += [rows, columns]
-    cells = [max(1, min(MOST_CELLS, side // CELL)) for side in maps.shape[1:3]]
-    return torch.stack([torch.log(F.adaptive_avg_pool2d(band.square(), cells) + _QUIET) for band in bands], dim=3)
+    height, width = (max(1, min(MOST_CELLS, side // CELL)) for side in maps.shape[1:3])
+    return torch.stack([torch.log(F.adaptive_avg_pool2d(band.square(), (height, width)) + _QUIET) for band in bands], dim=3)
