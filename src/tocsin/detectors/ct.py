@@ -142,9 +142,10 @@ class ConfusionTraining(Detector):
 
     @property
     def in_texture(self) -> ConfusionTraining:
-        """How texture is looked at: a network of a few thousand weights learns more slowly, and a step costs it next to nothing."""
+        """How texture is looked at: networks of 25,000 weights learn slowly and each by its luck, but a step costs next to nothing."""
         return replace(
             self,
+            members=2 * self.members,
             pretrain_epochs=tuple(_LONGER * epochs for epochs in self.pretrain_epochs),
             confusion_steps=tuple(_MORE * steps for steps in self.confusion_steps),
             confusion_lr=(max(self.confusion_lr),) * self.rounds,
@@ -177,10 +178,19 @@ class ConfusionTraining(Detector):
         views = [{name: scores[:n] for name, scores in views.items()} for views in result.views]
         looks = [] if grain is None else [{name: scores[:n] for name, scores in views.items()} for views in grain.views]
         control = [{name: scores[held] for name, scores in views.items()} for views in result.views]
-        seen = Scored(views, train.labels, train.classes, ignore, result, self.alpha, control=control, control_labels=joined.labels[held])
-        seen = replace(seen, texture=looks)
+        seen = Scored(
+            views,
+            train.labels,
+            train.classes,
+            ignore,
+            result,
+            self.alpha,
+            control=control,
+            control_labels=joined.labels[held],
+            texture=looks,
+        )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
-        scores = result.seen_in(verdict.view) if grain is None or verdict.view in result.names else grain.seen_in(verdict.view)
+        scores = result.seen_in(verdict.view, () if grain is None else grain.views)
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
         timings = {**result.timings, **inner, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
         return Findings(

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,14 +50,9 @@ class Distilled:
     seen: int = 0
     timings: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def names(self) -> list[str]:
-        """Of all views."""
-        return [name for views in self.views for name in views]
-
-    def seen_in(self, view: str | None) -> np.ndarray:
-        """(n + m,) the scores by the name of their view; those of the last round where there is none."""
-        by_name = {name: scores for views in self.views for name, scores in views.items()}
+    def seen_in(self, view: str | None, more: Sequence[Mapping[str, np.ndarray]] = ()) -> np.ndarray:
+        """(n + m,) the scores by the name of their view, here or among ``more``; those of the last round where there is none."""
+        by_name = {name: scores for views in (*self.views, *more) for name, scores in views.items()}
         return self.scores if view is None else by_name[view]
 
 
