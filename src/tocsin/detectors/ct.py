@@ -67,9 +67,10 @@ class ConfusionTraining(Detector):
     sharpen: bool = True
     """The scores are also seen through a matched filter in whitened pixels (`sharpen`), where the data have such; needs the shortcut
     network."""
-    texture: bool = True
+    texture: bool = False
     """Pictures are looked at once more as texture (`tocsin.stats.texture`), which shows warps and blurs: the same rounds with a small
-    network, trained longer. Only with sharpen and decision=tail."""
+    network, trained longer. Only with sharpen and decision=tail. Off until its false alarms have been measured on
+    more clean data (docs/confusion-training.md)."""
     keep_sharpened: bool = False
     """Half of what later rounds keep is chosen by the sharpened score: for faint full-frame triggers, at some cost for patches."""
     first_weight: float = 0.5
