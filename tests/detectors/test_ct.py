@@ -19,8 +19,8 @@ from tocsin.errors import InputError
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
 
-SMALL = ConfusionTraining(pretrain_least=60, confusion_steps=(60, 60, 60))
-TINY = ConfusionTraining(pretrain_epochs=(1.0, 4.0, 4.0), pretrain_least=4, confusion_steps=(4, 4, 4))
+SMALL = ConfusionTraining(texture=True, pretrain_least=60, confusion_steps=(60, 60, 60))
+TINY = ConfusionTraining(texture=True, pretrain_epochs=(1.0, 4.0, 4.0), pretrain_least=4, confusion_steps=(4, 4, 4))
 """All three rounds, for what does not hang on what is learned."""
 
 
@@ -93,25 +93,29 @@ def test_a_killed_run_resumes_with_the_same_answer(few, reserve, quick_findings,
     trained = []
     whole = distillation.Distillation._member
 
-    def dies_in_the_last_round(self, r, *args):
-        trained.append(r)
-        if r == 2 and trained.count(2) == 1:
-            raise KeyboardInterrupt
-        return whole(self, r, *args)
+    def dies_in_the_last(stage):
+        def member(self, r, *args):
+            trained.append((self.stage, r))
+            if (self.stage, r) == (stage, 2) and trained.count((stage, 2)) == 1:
+                raise KeyboardInterrupt
+            return whole(self, r, *args)
 
-    monkeypatch.setattr(distillation.Distillation, "_member", dies_in_the_last_round)
-    with pytest.raises(KeyboardInterrupt):
-        TINY.inspect(few, reserve, runtime)
-    trained.clear()
-    monkeypatch.setattr(distillation.Distillation, "_member", lambda self, r, *a: (trained.append(r), whole(self, r, *a))[1])
+        return member
+
+    for stage in ("round", "texture"):
+        monkeypatch.setattr(distillation.Distillation, "_member", dies_in_the_last(stage))
+        with pytest.raises(KeyboardInterrupt):
+            TINY.inspect(few, reserve, runtime)
+        trained.clear()
+    monkeypatch.setattr(distillation.Distillation, "_member", lambda self, r, *a: (trained.append((self.stage, r)), whole(self, r, *a))[1])
     resumed = TINY.inspect(few, reserve, runtime)
-    assert set(trained) == {2}
+    assert set(trained) == {("texture", 2)}
     assert np.array_equal(resumed.scores, quick_findings.scores)
     # Other data, settings or seed must not take these rounds for their own.
     for how, data, seed in ((TINY, few, 4), (replace(TINY, pretrain_lr=0.05), few, 3), (TINY, few[:-1], 3)):
         trained.clear()
         how.inspect(data, reserve, replace(runtime, seed=seed))
-        assert set(trained) == {0, 1, 2}
+        assert set(trained) == {(stage, r) for stage in ("round", "texture") for r in range(3)}
 
 
 def test_a_damaged_checkpoint_is_done_again(few, reserve, quick_findings, tmp_path: Path):
@@ -128,6 +132,24 @@ def test_labels_and_order_of_the_truth_do_not_leak(poisoned, reserve):
     shuffled = SMALL.inspect(poisoned.dataset[order], reserve, Runtime(device="cpu", seed=3))
     truth = np.isin(order, poisoned.planted)
     assert shuffled.flagged[truth].mean() > 0.9
+
+
+def test_a_blur_is_seen_in_texture_alone(numerals, reserve):
+    """Every pixel of a blurred picture is likely enough; only its fine detail is not."""
+    from scipy.ndimage import uniform_filter
+
+    train, target = numerals[0], 4
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(train.labels != target))[:60]
+    inputs, labels = np.array(train.inputs), train.labels.copy()
+    inputs[rows], labels[rows] = uniform_filter(inputs[rows], (1, 3, 3, 1)), target
+    findings = SMALL.inspect(replace(train, inputs=inputs, labels=labels), reserve, Runtime(device="cpu", seed=3))
+    assert [c.index for c in findings.classes if c.suspect] == [target]
+    assert findings.flagged[rows].mean() > 0.8
+    assert np.delete(findings.flagged, rows).mean() < 0.01
+    gaps = findings.evidence["gaps by view"]
+    pixels = sorted(gap for name, gap in gaps.items() if not name.startswith("texture"))
+    assert pixels[-2] < findings.evidence["gap needed"]  # no two views of pixels would have named anything
+    assert all(gap > pixels[-1] for name, gap in gaps.items() if name in {"texture 2", "texture 3"})
 
 
 def test_the_paper_preset_is_the_published_column():

@@ -215,3 +215,27 @@ def test_a_group_of_one_is_no_cluster():
     lonely = np.zeros(50, bool)
     lonely[0] = True
     assert simplified_ratio(features, lonely, lonely) == 1.0
+
+
+def test_what_two_rounds_in_texture_show_is_found_and_what_one_shows_is_not():
+    rng = np.random.default_rng(3)
+    quiet, labels = scores(rng)
+    poison = np.flatnonzero(labels == 6)[:60]
+    loud = [scores(rng)[0] for _ in range(3)]
+    for s in loud:
+        s[poison] = rng.normal(4.5, 0.8, len(poison))
+    names, ignore = tuple(f"c{k}" for k in range(10)), np.zeros(len(labels), bool)
+    plain = [{"margins 1": quiet}, {"margins 2": quiet}]
+
+    def seen(*texture):
+        return tail(Scored(plain, labels, names, ignore, texture=[{f"texture {r}": s} for r, s in enumerate(texture)]))
+
+    found = seen(quiet, *loud[:2])
+    assert named(found) == [6]
+    assert found.view in {"texture 1", "texture 2"}
+    assert found.flagged[poison].mean() > 0.95
+    once = seen(quiet, quiet, loud[0])
+    assert named(once) == []
+    # A round of either kind does not confirm one of the other.
+    mixed = tail(Scored([{"a": loud[0]}, {"b": quiet}], labels, names, ignore, texture=[{"c": loud[1]}, {"d": quiet}]))
+    assert named(mixed) == []

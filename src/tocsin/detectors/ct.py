@@ -23,6 +23,10 @@ from tocsin.runtime import Runtime
 _ROUND_FIELDS = ("pretrain_epochs", "confusion_steps", "confusion_lr", "confusion_momentum", "reserve_weight", "mix_every", "class_weights")
 
 
+_LONGER, _MORE = 3, 2
+"""Times as many passes before confusion, and as many steps of it, for texture."""
+
+
 @dataclass(frozen=True)
 class ConfusionTraining(Detector):
     """Confusion Training: finds samples whose label a network still knows after the reserve has made it forget what images mean.
@@ -63,6 +67,10 @@ class ConfusionTraining(Detector):
     sharpen: bool = True
     """The scores are also seen through a matched filter in whitened pixels (`sharpen`), where the data have such; needs the shortcut
     network."""
+    texture: bool = False
+    """Pictures are looked at once more as texture (`tocsin.stats.texture`), which shows warps and blurs: the same rounds with a small
+    network, trained longer. Only with sharpen and decision=tail. Off until its false alarms have been measured on
+    more clean data (docs/confusion-training.md)."""
     keep_sharpened: bool = False
     """Half of what later rounds keep is chosen by the sharpened score: for faint full-frame triggers, at some cost for patches."""
     first_weight: float = 0.5
@@ -138,6 +146,17 @@ class ConfusionTraining(Detector):
         return preset_of(PRESETS, name, changes)
 
     @property
+    def in_texture(self) -> ConfusionTraining:
+        """How texture is looked at: networks of 25,000 weights learn slowly and each by its luck, but a step costs next to nothing."""
+        return replace(
+            self,
+            members=2 * self.members,
+            pretrain_epochs=tuple(_LONGER * epochs for epochs in self.pretrain_epochs),
+            confusion_steps=tuple(_MORE * steps for steps in self.confusion_steps),
+            confusion_lr=(max(self.confusion_lr),) * self.rounds,
+        )
+
+    @property
     def rounds(self) -> int:
         return len(self.keep) + 1
 
@@ -158,14 +177,27 @@ class ConfusionTraining(Detector):
         joined = concatenate(train, concatenate(confusing, held_out) if len(held_out) else confusing)
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
+        grain = work.run_in_texture(self.in_texture) if self.texture and self.sharpen and self.decision == "tail" else None
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
         views = [{name: scores[:n] for name, scores in views.items()} for views in result.views]
+        looks = [] if grain is None else [{name: scores[:n] for name, scores in views.items()} for views in grain.views]
         control = [{name: scores[held] for name, scores in views.items()} for views in result.views]
-        seen = Scored(views, train.labels, train.classes, ignore, result, self.alpha, control=control, control_labels=joined.labels[held])
+        seen = Scored(
+            views,
+            train.labels,
+            train.classes,
+            ignore,
+            result,
+            self.alpha,
+            control=control,
+            control_labels=joined.labels[held],
+            texture=looks,
+        )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
-        scores = result.seen_in(verdict.view)
-        timings = {**result.timings, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
+        scores = result.seen_in(verdict.view, () if grain is None else grain.views)
+        inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
+        timings = {**result.timings, **inner, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
         return Findings(
             detector=self.name,
             preset=self.preset_name,
@@ -255,6 +287,7 @@ PRESETS: dict[str, ConfusionTraining] = {
         members=1,
         cross_fit=False,
         sharpen=False,
+        texture=False,
         control_share=0.0,
         teacher_epochs=0,
         keep=(1 / 5, 1 / 20, 1 / 40, 1 / 80),
@@ -284,6 +317,7 @@ PRESETS: dict[str, ConfusionTraining] = {
         members=1,
         cross_fit=False,
         sharpen=False,
+        texture=False,
         control_share=0.0,
         teacher_epochs=100,
         keep=(1 / 2, 1 / 5, 1 / 25, 1 / 50, 1 / 100),

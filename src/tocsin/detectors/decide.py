@@ -67,6 +67,8 @@ class Scored:
     """As ``rounds``, (M,) each, of known-clean rows that were treated as the inspected ones were."""
     control_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     """(M,) int64."""
+    texture: Sequence[Mapping[str, np.ndarray]] = ()
+    """As ``rounds``: of each round in which the samples were seen as texture alone; for `tail`."""
 
 
 Decision = Callable[[Scored], Verdict]
@@ -77,15 +79,17 @@ def tail(seen: Scored) -> Verdict:
 
     A backdoor has one or few targets, so its samples make the tail of few classes stand out from those of the rest (`stands_out`).
     Natural families of look-alikes make tails of all classes heavy and leave no gap; a family that one round's networks happen
-    not to forget is gone in the next. So of each round the better view counts, and of the rounds the second best. A class's samples
-    are flagged in the view in which it stands out most, from where they outnumber what the other classes predict.
+    not to forget is gone in the next. So of each round the better view counts, and of the rounds the second best; so too, by itself, in
+    texture, and the better of the two is the class's. Its samples are flagged in the view in which it stands out most, from where they
+    outnumber what the other classes predict.
     """
     labels, names, real = seen.labels, seen.names, ~seen.ignore
-    scores = {name: view for views in seen.rounds for name, view in views.items()}
+    scores = {name: view for views in (*seen.rounds, *seen.texture) for name, view in views.items()}
     looks = {name: stands_out(view[real], labels[real], len(names)) for name, view in scores.items()}
-    by_round = np.array([np.max([looks[name] for name in views], axis=0) for views in seen.rounds])
-    statistic = np.sort(by_round, axis=0)[-min(2, len(by_round))]
-    best = [max(looks, key=lambda name: looks[name][k]) for k in range(len(names))]
+    series = [rounds for rounds in (seen.rounds, seen.texture) if rounds]
+    both = np.array([_second_best(looks, rounds) for rounds in series])
+    statistic, shown_by = both.max(axis=0), both.argmax(axis=0)
+    best = [max((name for views in series[shown_by[k]] for name in views), key=lambda name: looks[name][k]) for k in range(len(names))]
     threshold = -seen.null_scale * math.log(seen.alpha)
     guilty = np.flatnonzero(statistic > threshold)
     flagged = np.zeros(len(labels), bool)
@@ -111,6 +115,12 @@ def tail(seen: Scored) -> Verdict:
             "thresholds": {names[k]: {"view": best[k], "score": float(cuts[k])} for k in guilty},
         },
     )
+
+
+def _second_best(looks: Mapping[str, np.ndarray], rounds: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """(C,) of each class the second widest gap of the rounds', each round's in its better view."""
+    by_round = np.array([np.max([looks[name] for name in views], axis=0) for views in rounds])
+    return np.asarray(np.sort(by_round, axis=0)[-min(2, len(by_round))])
 
 
 def stands_out(scores: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -5,10 +5,11 @@ Poison distillation is the paper's section 4.2 (specification 2.4); members and 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,9 +50,9 @@ class Distilled:
     seen: int = 0
     timings: dict[str, float] = field(default_factory=dict)
 
-    def seen_in(self, view: str | None) -> np.ndarray:
-        """(n + m,) the scores by the name of their view; those of the last round where there is none."""
-        by_name = {name: scores for views in self.views for name, scores in views.items()}
+    def seen_in(self, view: str | None, more: Sequence[Mapping[str, np.ndarray]] = ()) -> np.ndarray:
+        """(n + m,) the scores by the name of their view, here or among ``more``; those of the last round where there is none."""
+        by_name = {name: scores for views in (*self.views, *more) for name, scores in views.items()}
         return self.scores if view is None else by_name[view]
 
 
@@ -83,9 +84,26 @@ class Distillation:
         self.device = runtime.torch_device()
         self.timings: dict[str, float] = {}
         self.features: np.ndarray | None = None
+        self.stage = "round"
 
     def run(self) -> Distilled:
         """All rounds. Raises `AuditIncomplete` where a checkpoint cannot be written."""
+        self._prepare()
+        return self._rounds()
+
+    def run_in_texture(self, how: ConfusionTraining) -> Distilled | None:
+        """After `run`: the same rows, in the same folds, once more as texture; None for data that have none. Its one view a round is
+        the sharpened one."""
+        began = time.monotonic()
+        bench = Bench.in_texture(self.joined.inputs, self.joined.labels, self.train, self.device)
+        if bench is None:
+            return None
+        other = copy.copy(self)
+        other.how, other.bench, other.stage, other.sharpening = how, bench, "texture", True
+        other.timings = {"preparing": time.monotonic() - began}
+        return other._rounds()
+
+    def _prepare(self) -> None:
         how, began = self.how, time.monotonic()
         self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
         # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
@@ -98,6 +116,9 @@ class Distillation:
             repeats = kind.duplicates(self.joined.inputs[self.n :], answers, self.device)
             self.distinct = count_distinct(repeats, answers, len(self.train.classes))
         self.timings["preparing"] = time.monotonic() - began
+
+    def _rounds(self) -> Distilled:
+        how = self.how
         self.store = _Store(self.runtime.checkpoints, self._key)
         self.pseudo = self._teacher()
         kept: list[np.ndarray] = [np.arange(self.n)]
@@ -116,7 +137,10 @@ class Distillation:
             seen += how.members * settings.images
             combined = combine(margins, self.n, self.ignore, how.first_weight)
             sharp = self._sharpened(r, combined) if self.sharpening else None
-            if how.decision == "control":
+            if self.stage == "texture":
+                assert sharp is not None
+                views.append({f"texture {r + 1}": sharp})
+            elif how.decision == "control":
                 views.append({f"margins {r + 1}": combined})
             elif self.viewed:
                 plain = by_class(combined, self.joined.labels, self.n, self.distinct).astype(np.float32)
@@ -158,15 +182,15 @@ class Distillation:
     ) -> tuple[np.ndarray, np.ndarray, list[nn.Module | None]]:
         """(margin, loss, pretrained networks) of round ``r``: every member, side by side on CPU cores."""
         how = self.how
-        crossed = how.cross_fit
+        crossed, stage = how.cross_fit, f"{self.stage} {r + 1} of {how.rounds}"
         needs_weights = how.warm_start or (r == how.rounds - 1 and how.decision != "tail")
         stored = None if needs_weights else self.store.read(r)  # networks are not stored: such runs repeat from the start
         if stored is not None:
-            self.runtime.progress(f"round {r + 1} of {how.rounds}", 1.0)
+            self.runtime.progress(stage, 1.0)
             return stored[0], stored[1], weights
         scored = (len(self.joined) + 1) // 2 if how.rotate else len(self.joined)
         steps = settings.steps + -(-scored // SCORE_BATCH)
-        ticker = Ticker(self.runtime, f"round {r + 1} of {how.rounds}", steps * how.members)
+        ticker = Ticker(self.runtime, stage, steps * how.members)
 
         def member(k: int) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
             mine = rows[fold[k // 2, rows] == k % 2] if crossed else rows
@@ -197,7 +221,7 @@ class Distillation:
         network = start if start is not None and how.warm_start else self.bench.network(how.network, how.width, seed)
         confusing = self.confusing if half is None else self.confusing[half[self.n :]]
         pretrain(network, self.bench, rows, confusing, settings.pretrain, generator, ticker)
-        pretrained = _copy(network) if how.warm_start else None
+        pretrained = copy.deepcopy(network) if how.warm_start else None
         confuse(network, self.bench, rows, confusing, self.pseudo, settings.confuse, generator, ticker)
         scored = np.arange(len(self.joined)) if half is None else np.flatnonzero(~half)
         margin, loss = np.zeros((2, len(self.joined)), np.float32)
@@ -298,7 +322,7 @@ class Distillation:
 
     def _key(self) -> str:
         """What a checkpoint belongs to: the settings, the seed, the data, the device."""
-        what = repr((self.how, self.runtime.seed, self.joined.fingerprint, self.device.type, torch.__version__))
+        what = repr((self.how, self.stage, self.runtime.seed, self.joined.fingerprint, self.device.type, torch.__version__))
         return hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
 
 
@@ -348,12 +372,6 @@ def median_band(loss: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
         reach = max(1, int(0.05 * len(members)))
         band[members[max(0, half - reach) : half + reach]] = True
     return band
-
-
-def _copy(network: nn.Module) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(network)
 
 
 class _Store:

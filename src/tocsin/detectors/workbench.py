@@ -15,6 +15,8 @@ from tocsin.kinds import Kind, kind_of
 from tocsin.learning import autocast, deterministic, fast_type, gatherer
 from tocsin.networks import build_network
 from tocsin.networks.shortcut import ShortcutNet
+from tocsin.networks.texture import TextureNet
+from tocsin.stats.texture import LEAST_SIDE, texture
 from tocsin.stats.whitening import whiten
 
 SCORE_BATCH = 256
@@ -34,8 +36,8 @@ class Bench:
     kind: Kind
     device: torch.device
     whitened: Tensor | None
-    tensors: Callable[[Tensor], Tensor] = field(repr=False)
-    """Row numbers (B,) on the CPU to what networks read, (B, C, H, W) on the device."""
+    tensors: Callable[[Tensor], Tensor] | None = field(repr=False)
+    """Row numbers (B,) on the CPU to what networks read, (B, C, H, W) on the device; None where they read ``whitened`` alone."""
 
     @classmethod
     def of(cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device, *, branch: bool) -> Bench:
@@ -50,7 +52,20 @@ class Bench:
             return cls(answers, len(train.classes), kind, device, whitened, lambda rows: kept[rows.to(device)])
         return cls(answers, len(train.classes), kind, device, whitened, lambda rows: kind.to_tensor(gather(rows)))
 
+    @classmethod
+    def in_texture(cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device) -> Bench | None:
+        """The same samples of which networks see the whitened `texture` and nothing else; None for data that have none."""
+        kind = kind_of(train)
+        if not kind.textured or min(inputs.shape[1:3]) < LEAST_SIDE:
+            return None
+        whitened = whiten(inputs, device, fast_type(device) or torch.float32, lambda x: texture(kind.maps(x)))
+        answers = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
+        return cls(answers, len(train.classes), kind, device, whitened, None)
+
     def feed(self, rows: Tensor) -> tuple[Tensor, ...]:
+        if self.tensors is None:
+            assert self.whitened is not None
+            return (self.whitened[rows.to(self.device)],)
         pixels = self.tensors(rows)
         return (pixels,) if self.whitened is None else (pixels, self.whitened[rows.to(self.device)])
 
@@ -62,7 +77,10 @@ class Bench:
                 return build_network(self.kind.auditor if name == "shortcut" else name, channels, self.classes, seed).to(self.device)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                network = ShortcutNet(channels, self.whitened.shape[1], self.classes, width)
+                inner = self.whitened.shape[1]
+                if self.tensors is None:
+                    return TextureNet(inner, self.classes).to(self.device)
+                network = ShortcutNet(channels, inner, self.classes, width)
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

@@ -28,6 +28,9 @@ class Kind(ABC):
     auditor: ClassVar[str] = "shortcut"
     """The network of detectors that train their own: shortcut (with whitened maps beside it), or a name of `NETWORKS`."""
 
+    textured: ClassVar[bool] = False
+    """Whether fine detail of `maps` can be a trigger whatever its pattern (`tocsin.stats.texture`)."""
+
     def normalising(self, how: str, dataset: Dataset) -> Self:
         """This kind, with each sample normalised by itself before networks read it, and the statistics of ``dataset`` so read.
 

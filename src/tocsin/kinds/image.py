@@ -26,6 +26,7 @@ class ImageKind(Kind):
     """How pictures become tensors: each channel is brought to mean 0 and deviation 1 by these data statistics."""
 
     network: ClassVar[str] = "small"
+    textured: ClassVar[bool] = True
 
     mean: tuple[float, ...]
     """Channel means on the 0..255 scale."""
