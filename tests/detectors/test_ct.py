@@ -253,11 +253,21 @@ def test_the_reserve_is_split_by_class(reserve):
         ({"members": 3}, "members"),
         ({"keep": (0.0, 0.1)}, "keep"),
         ({"control_share": 1.0}, "control_share"),
+        ({"texture": True, "sharpen": False}, "texture"),
     ],
 )
 def test_impossible_settings_are_refused_with_their_name(settings, word):
     with pytest.raises(InputError, match=word):
         ConfusionTraining(**settings)
+
+
+def test_settings_that_these_data_cannot_have_are_refused_before_any_training(few, reserve, monkeypatch):
+    monkeypatch.setattr("tocsin.detectors.distillation.pretrain", lambda *args: pytest.fail("it trained"))
+    with pytest.raises(InputError, match="confused_layers: got first"):
+        replace(TINY, confused_layers="first").inspect(few, reserve, Runtime(device="cpu"))
+    tiny = [replace(data, inputs=data.inputs[:, :6, :6]) for data in (few, reserve)]
+    with pytest.raises(InputError, match="texture: only pictures"):
+        TINY.inspect(*tiny, Runtime(device="cpu"))
 
 
 def test_unknown_preset():

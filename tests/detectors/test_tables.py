@@ -19,7 +19,7 @@ from tocsin.data.dataset import Column, Dataset
 from tocsin.data.rows import Rows
 from tocsin.detectors import DETECTORS, usual_detector
 from tocsin.detectors.boosting import Boosting, halves
-from tocsin.detectors.confusion import confuse, forgetting, shift, wrong_labels
+from tocsin.detectors.confusion import confuse, shift, wrong_labels
 from tocsin.detectors.control import TOLERANCE, against_control
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.decide import Scored, cut, judged_apart
@@ -28,7 +28,6 @@ from tocsin.detectors.rules import finished
 from tocsin.detectors.tabular import Tabular
 from tocsin.detectors.value_shift import ValueShift
 from tocsin.errors import InputError
-from tocsin.networks.shortcut import ShortcutNet
 from tocsin.runtime import Runtime
 
 CPU = Runtime(device="cpu", seed=1)
@@ -334,11 +333,6 @@ def test_confusion_of_tables_trains_nothing_but_the_weights_that_read_the_inputs
     ConfusionTraining.preset_for("table", "fast", **SHORT).inspect(table(400, 1), reserve, CPU)
     assert moved
     assert all(names == {"layers.0.body.0.weight"} for names in moved)
-
-
-def test_networks_of_pictures_have_no_single_first_layer() -> None:
-    with pytest.raises(InputError, match="confused_layers: got first"):
-        forgetting(ShortcutNet(3, 10, 2), "first")
 
 
 def test_the_cut_does_not_run_on_through_clean_rows_where_the_control_is_small() -> None:

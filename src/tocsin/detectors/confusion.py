@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tocsin.detectors.workbench import Bench, batches, sweep
-from tocsin.errors import InputError
 from tocsin.learning import autocast, descend
 from tocsin.networks.base import Classifier
 
@@ -56,7 +55,7 @@ class ConfuseSettings:
     """The inspected part joins every q-th step."""
     class_weights: bool
     """Weigh inspected samples by 1 / sqrt(class frequency + 0.001)."""
-    wrong: WrongLabels
+    wrong_labels: WrongLabels
     """shift: one class on, two, ... as published; any: each drawn from all classes, the right one too."""
     layers: Layers
     """all, as published; first: only the weights that read the inputs are trained."""
@@ -123,7 +122,11 @@ def confuse(
     tick: Callable[[], None],
 ) -> None:
     """Stage B2. ``pseudo`` (len(labels),) holds for reserve rows the label that the wrong ones are counted from. Changes ``network``."""
-    optimizer = _optimizer(forgetting(network, how.layers), how)
+    trained = forgetting(network, how.layers)
+    network.requires_grad_(False)  # else gradients nobody reads are computed, and add up
+    for one in trained:
+        one.requires_grad_(True)
+    optimizer = _optimizer(trained, how)
     counts = torch.bincount(bench.labels[rows.to(bench.device)], minlength=bench.classes).float()
     omega = 1 / torch.sqrt(counts / len(rows) + 1e-3) if how.class_weights else torch.ones_like(counts)
     inspected, reserved = batches(rows, how.batch, generator), batches(reserve, how.batch, generator)
@@ -131,7 +134,7 @@ def confuse(
     network.train()
     for step in range(how.steps):
         theirs = next(reserved)
-        wrong = wrong_labels(pseudo[theirs.to(bench.device)], step, bench.classes, how.wrong, generator)
+        wrong = wrong_labels(pseudo[theirs.to(bench.device)], step, bench.classes, how.wrong_labels, generator)
         with autocast(bench.device):
             if step % how.mix_every:
                 loss = F.cross_entropy(network(*bench.feed(theirs)).float(), wrong)
@@ -197,8 +200,7 @@ def forgetting(network: nn.Module, layers: Layers) -> list[nn.Parameter]:
     in later layers a trigger shares weights with all else, and is shrunk or turned round with it."""
     if layers == "all":
         return list(network.parameters())
-    if not isinstance(network, Classifier):
-        raise InputError("confused_layers: got first, but the shortcut network for pictures and sounds has two layers that read them")
+    assert isinstance(network, Classifier)  # `Distillation` refuses the shortcut network of pictures and sounds
     return [weight for weight in network.stages()[0].parameters() if weight.ndim > 1]
 
 

@@ -105,7 +105,7 @@ class ConfusionTraining(Detector):
     """q: inspected samples join every q-th confusion step."""
     class_weights: tuple[bool, ...] = (True, True, True)
     """Inspected samples weigh 1 / sqrt(class frequency + 0.001)."""
-    wrong: Literal["shift", "any"] = "shift"
+    wrong_labels: Literal["shift", "any"] = "shift"
     """The reserve's wrong labels: one class on, two, ... (published), or any, each drawn from all classes, for two of them."""
     confused_layers: Literal["all", "first"] = "all"
     """What confusion trains: all layers (published), or the weights of the first alone, which belong to single inputs."""
@@ -137,6 +137,8 @@ class ConfusionTraining(Detector):
             raise InputError(f"members: got {self.members}; allowed is 1 or more, and an even number with cross_fit")
         if self.sharpen and (self.network != "shortcut" or self.ranking != "mean" or not self.cross_fit):
             raise InputError("sharpen: needs network=shortcut, ranking=mean and cross_fit; set sharpen=false without them")
+        if self.texture and not (self.sharpen and self.decision == "tail"):
+            raise InputError("texture: needs sharpen and decision=tail")
         if not all(0 < share <= 1 for share in self.keep) or not 0 <= self.control_share <= 0.9:
             raise InputError(f"keep and control_share are shares of 1: got keep {self.keep}, control_share {self.control_share}")
 
@@ -177,7 +179,7 @@ class ConfusionTraining(Detector):
         joined = concatenate(train, concatenate(confusing, held_out) if len(held_out) else confusing)
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
-        grain = work.run_in_texture(self.in_texture) if self.texture and self.sharpen and self.decision == "tail" else None
+        grain = work.run_in_texture(self.in_texture) if self.texture else None
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
         views = [{name: scores[:n] for name, scores in views.items()} for views in result.views]
@@ -235,7 +237,7 @@ def hold_out(labels: np.ndarray, classes: int, share: float, seed: int) -> np.nd
 
 
 _FAST = ConfusionTraining()
-# A small network on a few numbers a row: many short steps. Why `wrong` and `confused_layers`: see `confusion`, docs/tables-detection.md.
+# A small network on a few numbers a row: many short steps. What two classes need: `confusion`, docs/tables-detection.md.
 _TABLE = ConfusionTraining(
     preset_name="table",
     members=4,
@@ -251,7 +253,7 @@ _TABLE = ConfusionTraining(
     confusion_lr=(0.01,) * 5,
     confusion_momentum=(0.7,) * 5,
     reserve_weight=(20.0,) * 5,
-    wrong="any",
+    wrong_labels="any",
     confused_layers="first",
     mix_every=(1,) * 5,
     class_weights=(True,) * 5,

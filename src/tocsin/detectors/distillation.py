@@ -24,8 +24,9 @@ from tocsin.data.npz import write_arrays
 from tocsin.detectors.confusion import ConfuseSettings, PretrainSettings, confuse, penultimate, pretrain, score
 from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
 from tocsin.detectors.workbench import SCORE_BATCH, Bench
-from tocsin.errors import AuditIncomplete
+from tocsin.errors import AuditIncomplete, InputError
 from tocsin.runtime import Runtime, Ticker
+from tocsin.stats.texture import LEAST_SIDE
 
 if TYPE_CHECKING:
     from tocsin.detectors.ct import ConfusionTraining
@@ -91,15 +92,12 @@ class Distillation:
         self._prepare()
         return self._rounds()
 
-    def run_in_texture(self, how: ConfusionTraining) -> Distilled | None:
-        """After `run`: the same rows, in the same folds, once more as texture; None for data that have none. Its one view a round is
-        the sharpened one."""
+    def run_in_texture(self, how: ConfusionTraining) -> Distilled:
+        """After `run`: the same rows, in the same folds, once more as texture. Its one view a round is the sharpened one."""
         began = time.monotonic()
-        bench = Bench.in_texture(self.joined.inputs, self.joined.labels, self.train, self.device)
-        if bench is None:
-            return None
         other = copy.copy(self)
-        other.how, other.bench, other.stage, other.sharpening = how, bench, "texture", True
+        other.how, other.stage, other.sharpening = how, "texture", True
+        other.bench = Bench.in_texture(self.joined.inputs, self.joined.labels, self.train, self.device)
         other.timings = {"preparing": time.monotonic() - began}
         return other._rounds()
 
@@ -108,6 +106,10 @@ class Distillation:
         self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
         # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
         kind = self.bench.kind
+        if how.confused_layers == "first" and self.bench.whitened is not None:
+            raise InputError("confused_layers: got first, but the shortcut network for pictures and sounds has two layers that read them")
+        if how.texture and not (kind.textured and min(self.joined.inputs.shape[1:3]) >= LEAST_SIDE):
+            raise InputError(f"texture: only pictures of {LEAST_SIDE} x {LEAST_SIDE} pixels and more have one; leave it out for these data")
         self.groups = kind.duplicates(self.train.inputs, self.train.labels, self.device) if how.cross_fit else np.arange(self.n)
         self.sharpening = how.sharpen and self.bench.whitened is not None
         self.viewed = how.decision == "tail"
@@ -285,7 +287,7 @@ class Distillation:
             reserve_weight=how.reserve_weight[r],
             mix_every=how.mix_every[r],
             class_weights=how.class_weights[r],
-            wrong=how.wrong,
+            wrong_labels=how.wrong_labels,
             layers=how.confused_layers,
             norm=how.norm,
             weight_decay=how.weight_decay,

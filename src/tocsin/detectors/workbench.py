@@ -16,7 +16,7 @@ from tocsin.learning import autocast, deterministic, fast_type, gatherer
 from tocsin.networks import build_network
 from tocsin.networks.shortcut import ShortcutNet
 from tocsin.networks.texture import TextureNet
-from tocsin.stats.texture import LEAST_SIDE, texture
+from tocsin.stats.texture import texture
 from tocsin.stats.whitening import whiten
 
 SCORE_BATCH = 256
@@ -53,11 +53,9 @@ class Bench:
         return cls(answers, len(train.classes), kind, device, whitened, lambda rows: kind.to_tensor(gather(rows)))
 
     @classmethod
-    def in_texture(cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device) -> Bench | None:
-        """The same samples of which networks see the whitened `texture` and nothing else; None for data that have none."""
+    def in_texture(cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device) -> Bench:
+        """The same samples, pictures, of which networks see the whitened `texture` and nothing else."""
         kind = kind_of(train)
-        if not kind.textured or min(inputs.shape[1:3]) < LEAST_SIDE:
-            return None
         whitened = whiten(inputs, device, fast_type(device) or torch.float32, lambda x: texture(kind.maps(x)))
         answers = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
         return cls(answers, len(train.classes), kind, device, whitened, None)
