@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -43,12 +44,16 @@ def test_fooled_and_average_confidence_are_those_computed_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "channels", "size", "stage"),
-    [(SmallResNet(1, 3, width=4), 1, 16, 2), (SmallResNet(1, 3, width=4), 1, 32, 4), (ResNet18(3, 3, (2, 3, 4, 5)), 3, 32, 8)],
+    ("build", "channels", "size", "stage"),
+    [
+        (lambda: SmallResNet(1, 3, width=4), 1, 16, 2),
+        (lambda: SmallResNet(1, 3, width=4), 1, 32, 4),
+        (lambda: ResNet18(3, 3, (2, 3, 4, 5)), 3, 32, 8),
+    ],
 )
-def test_grad_cam_is_the_one_autograd_gives(network: Classifier, channels: int, size: int, stage: int) -> None:
+def test_grad_cam_is_the_one_autograd_gives(build: Callable[[], Classifier], channels: int, size: int, stage: int) -> None:
     """Of the last stage on 32-pixel pictures, of the last with 4 x 4 places on smaller ones; max and mean pools alike."""
-    network.eval()
+    network = build().eval()
     x = torch.randn(4, channels, size, size, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 1])
     kept: list[torch.Tensor] = []
