@@ -38,7 +38,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture(autouse=True)
 def _same_networks() -> None:
-    """A network that a test builds without a word about its seed has the same weights in every run: CI once drew one whose heat was all 0."""
+    """A network that a test builds without naming a seed has the same weights in every run: CI once drew one whose heat was all 0."""
     torch.manual_seed(0)
 
 

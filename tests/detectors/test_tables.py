@@ -18,11 +18,12 @@ from tocsin.data import rows as rows_module
 from tocsin.data.dataset import Column, Dataset
 from tocsin.data.rows import Rows
 from tocsin.detectors import DETECTORS, usual_detector
+from tocsin.detectors.base import class_evidence
 from tocsin.detectors.boosting import Boosting, halves
 from tocsin.detectors.confusion import confuse, shift, wrong_labels
 from tocsin.detectors.control import TOLERANCE, against_control
 from tocsin.detectors.ct import ConfusionTraining
-from tocsin.detectors.decide import Scored, cut, judged_apart
+from tocsin.detectors.decide import Scored, Verdict, cut, judged_apart
 from tocsin.detectors.distillation import combine
 from tocsin.detectors.rules import finished
 from tocsin.detectors.tabular import Tabular
@@ -71,6 +72,24 @@ def test_confusion_training_ranks_the_planted_rows_highest(planted: tuple[Datase
     assert roc_auc_score(truth[mine], found.scores[mine]) > 0.95
     assert len(found.control) == len(reserve)  # every reserve row is control for the network that it did not confuse
     assert found.evidence["settings"]["network"] == "shortcut"
+
+
+def test_confusion_training_completes_what_it_flags_by_the_shared_rule(
+    planted: tuple[Dataset, np.ndarray], reserve: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, truth = planted
+    rows = np.flatnonzero(truth)
+    part, canaries = np.zeros(len(data), bool), np.full(len(data), -1, np.int8)
+    part[rows[:20]], canaries[rows[-5:]] = True, 0
+    one, zero = np.array([1.0, 0.0]), np.zeros(2)
+    verdict = Verdict(part, class_evidence(data.classes, data.labels, part, one, zero, one > 0), 0.9, 1.0)
+    monkeypatch.setattr("tocsin.detectors.decide.judged_apart", lambda *args: verdict)
+    found = ConfusionTraining.preset_for("table", "fast", **SHORT).inspect(data, reserve, CPU, canaries=canaries)
+    np.testing.assert_array_equal(np.flatnonzero(found.flagged), rows[:-5])  # canaries are no rows of the person's
+    assert [c.flagged for c in found.classes] == [45, 0]
+    assert {pair["column"] for pair in found.evidence["rules"]["benign"]} == {f"version {k}" for k in range(2, 8)}
+    found = ConfusionTraining.preset_for("table", "fast", **SHORT, finish=False).inspect(data, reserve, CPU, canaries=canaries)
+    np.testing.assert_array_equal(found.flagged, part)
 
 
 def test_the_other_presets_take_tables_too(reserve: Dataset) -> None:

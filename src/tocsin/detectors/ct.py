@@ -117,6 +117,8 @@ class ConfusionTraining(Detector):
     decision: Literal["tail", "control", "likelihood", "em"] = "tail"
     """tail (ours: classes are compared with each other), control (ours: each class with its own reserve), the published simplified
     likelihood test, or its older variant with a constrained two-Gaussian EM."""
+    finish: bool = False
+    """Tables: rows of a named class that obey the rule which its flagged rows share are flagged too (`rules`), whatever their score."""
     alpha: float = 0.01
     """tail, control: bound on the chance of naming any class of a clean data set, as the control and the other classes predict it."""
 
@@ -170,7 +172,10 @@ class ConfusionTraining(Detector):
         """
         from tocsin.detectors.decide import DECISIONS, Scored, judged_apart
         from tocsin.detectors.distillation import Distillation
+        from tocsin.detectors.rules import completed
 
+        if self.finish and train.kind != "table":
+            raise InputError(f"finish: got true, but only rows of a table share a rule; these are {train.kind} data")
         if len(train.classes) < 2:
             raise InputError("the training data has one class only; Confusion Training needs at least two")
         began = time.monotonic()
@@ -197,6 +202,7 @@ class ConfusionTraining(Detector):
             texture=looks,
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
+        flagged, rules = completed(verdict.flagged, train, reserve, ~ignore) if self.finish else (verdict.flagged, {})
         scores = result.seen_in(verdict.view, () if grain is None else grain.views)
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
         timings = {**result.timings, **inner, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
@@ -204,8 +210,8 @@ class ConfusionTraining(Detector):
             detector=self.name,
             preset=self.preset_name,
             scores=scores[:n],
-            flagged=verdict.flagged,
-            classes=verdict.classes,
+            flagged=flagged,
+            classes=tuple(replace(c, flagged=int(flagged[~ignore & (train.labels == c.index)].sum())) for c in verdict.classes),
             confidence=verdict.confidence,
             threshold=verdict.threshold,
             control=scores[held],
@@ -214,6 +220,7 @@ class ConfusionTraining(Detector):
                 "images trained": result.seen,
                 "settings": asdict(self),
                 "view": verdict.view,
+                **({"rules": rules} if self.finish else {}),
                 **verdict.evidence,
             },
             timings=timings,
@@ -259,6 +266,7 @@ _TABLE = ConfusionTraining(
     class_weights=(True,) * 5,
     norm="split",
     decision="control",
+    finish=True,
 )
 PRESETS: dict[str, ConfusionTraining] = {
     "fast": _FAST,

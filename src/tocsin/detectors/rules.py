@@ -21,7 +21,26 @@ _MOST_PAIRS = 64
 _CHUNK = 20_000
 
 
-def finished(train: Dataset, rows: np.ndarray, flagged: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
+Pairs = list[dict[str, Any]]
+"""Column, value, share among the flagged rows and among the rest of the class."""
+
+
+def completed(flagged: np.ndarray, train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Pairs]]:
+    """((N,) bool: ``flagged`` (N,) and the rows that obey what the flagged ones of their class share, the rules by class's name).
+
+    ``real`` (N,): the person's rows; the others stay as they are. Of a backdoor that is nearly removed the rest is enough.
+    """
+    out, rules = flagged.copy(), {}
+    for k, name in enumerate(train.classes):
+        mine = np.flatnonzero((train.labels == k) & real)
+        more, said = finished(train, mine, flagged[mine], reserve.inputs[reserve.labels == k])
+        out[mine] |= more
+        if said:
+            rules[name] = said
+    return out, rules
+
+
+def finished(train: Dataset, rows: np.ndarray, flagged: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, Pairs]:
     """((n,) bool: more of a class's ``rows`` (n,) that obey what its ``flagged`` (n,) rows share, the pairs of that rule).
 
     ``clean`` (m, F): reserve rows of the class; a rule that they obey as often as the class does is none. Nothing is added where fewer than

@@ -36,18 +36,10 @@ class Tabular(Combined):
 
     def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """What any member flags and, with ``finish``, what obeys the rule of these rows; the rules by class."""
-        from tocsin.detectors.rules import finished
+        from tocsin.detectors.rules import completed
 
         flagged = self._any(found, train, reserve, real)
-        rules: dict[str, Any] = {}
-        if self.finish:
-            for k, name in enumerate(train.classes):
-                mine = np.flatnonzero((train.labels == k) & real)
-                clean = reserve.inputs[reserve.labels == k]
-                more, said = finished(train, mine, flagged[mine], clean)
-                flagged[mine] |= more
-                if said:
-                    rules[name] = said
+        flagged, rules = completed(flagged, train, reserve, real) if self.finish else (flagged, {})
         return flagged, {"rules": rules}
 
     def _any(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> np.ndarray:
