@@ -126,6 +126,8 @@ TABLE = {
     "tabular": Row(small_table, {"members": ("boosting", "value-shift")}, tpr=None, clean_seeds=0),
     # The verdict is tests/detectors/test_combined.py's, its auditors' power tests/detectors/test_audio_stego.py's.
     "audible": Row(few_words, {"members": ("audio-stego",)}, share=0.35, tpr=None, clean_seeds=0),
+    # Its auditors have rows of their own; how they are merged is tests/detectors/test_combined.py's.
+    "proactive": Row(small_pictures, {"members": ("asset",)}, tpr=None, clean_seeds=0),
     "frequency": Row(read_pictures, {"draws": 1, "steps": 4, "width": 4}, tpr=None, clean_seeds=0),
     "audio-stego": Row(speech, {"judge_epochs": 0, "folds": 3, "voices": 4}, share=0.35, tpr=0.9),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from tocsin.detectors.beatrix import Beatrix
 from tocsin.detectors.boosting import Boosting
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.frequency import Frequency
+from tocsin.detectors.proactive import Proactive
 from tocsin.detectors.scan import Scan
 from tocsin.detectors.sentinet import SentiNet
 from tocsin.detectors.spectre import Spectre
@@ -35,6 +36,7 @@ _DETECTORS: tuple[type[Detector], ...] = (
     ValueShift,
     Tabular,
     Audible,
+    Proactive,
 )
 
 DETECTORS: dict[str, type[Detector]] = {cls.name: cls for cls in _DETECTORS}
@@ -60,6 +62,7 @@ __all__ = [
     "Detector",
     "Findings",
     "Frequency",
+    "Proactive",
     "Scan",
     "SentiNet",
     "SpectralSignatures",
