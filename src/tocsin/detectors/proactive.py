@@ -1,7 +1,8 @@
 """Proactive: Confusion Training and ASSET, one verdict on labelled pictures. What both have in common: the defender takes part in training.
 
-They rest on opposite premises. CT makes a network forget what pictures mean and looks for what keeps its label; ASSET holds a network still
-on clean samples and looks for what can be driven away. Parts of the error and measurements: docs/asset.md, "Together with Confusion Training".
+They rest on opposite premises. CT makes a network forget what pictures mean and looks for what keeps its label; ASSET holds a network
+still on clean samples and looks for what can be driven away. Parts of the error and measurements: docs/asset.md, "Together with Confusion
+Training".
 """
 
 from __future__ import annotations
