@@ -1,6 +1,7 @@
 """The audit's table: data x attack x seed, one json line a cell with provenance; finished cells are not repeated.
 
 python benchmarks/audit_table.py --out benchmarks/results/audit_table.jsonl --seeds 0 1 2
+python benchmarks/audit_table.py --out benchmarks/results/audit_table.jsonl --seeds 0 1 2 --detector proactive  (each member's answer too)
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,10 @@ import numpy as np
 import real
 from tocsin.auditing import audit
 from tocsin.bench.provenance import peak_rss_mb, provenance
+from tocsin.data.dataset import Dataset
+from tocsin.detectors import DETECTORS
+from tocsin.detectors.base import Findings
+from tocsin.detectors.proactive import Proactive
 from tocsin.poisoning import build, poison
 from tocsin.report.model import Report
 from tocsin.runtime import Runtime
@@ -52,6 +59,19 @@ ROWS: dict[str, tuple[str, str, dict[str, float]]] = {
 }
 
 
+HEARD: list[Findings] = []
+"""What each member of the last joint verdict found."""
+
+
+@dataclass(frozen=True)
+class Overheard(Proactive):
+    """`Proactive` that leaves its members' findings in `HEARD`."""
+
+    def merged(self, found: Sequence[Findings], *data: Dataset, **more: np.ndarray | None) -> Findings:  # type: ignore[override]
+        HEARD[:] = found
+        return super().merged(found, *data, **more)  # type: ignore[arg-type]
+
+
 def cell(row: str, seed: int, detector: str, preset: str, jpeg: bool, canaries: bool, flags: Path) -> dict[str, object]:
     """One audit of one poisoned set. The attack, its rate and the truth never reach the audit. Leaves its flags in ``flags``."""
     data, name, settings = ROWS[row]
@@ -64,24 +84,29 @@ def cell(row: str, seed: int, detector: str, preset: str, jpeg: bool, canaries: 
     flags.mkdir(parents=True, exist_ok=True)
     who = "" if detector == "ct" else f"{detector}_"
     np.save(flags / f"{row}_{seed}_{who}{preset}_{int(jpeg)}{int(canaries)}.npy".replace(" ", ""), report.flagged)
+    truth = np.zeros(len(train), bool)
+    truth[poisoned.planted] = True
+    heard = {
+        one.detector: {
+            **shares(one.flagged[: len(train)], truth), "auc": area(truth, one.scores[: len(train)]), "gap": one.evidence.get("gap"),
+        }
+        for one in HEARD
+    }  # fmt: skip
     return {
         "row": row, "seed": seed, "detector": detector, "preset": preset, "jpeg_reserve": jpeg, "with_canaries": canaries, "data": data,
-        "recipe": poisoned.recipe, **measured(report, poisoned.planted, poisoned.covers),
+        "recipe": poisoned.recipe, **measured(report, poisoned.planted, poisoned.covers), "by_member": heard or None,
     }  # fmt: skip
 
 
 def measured(report: Report, planted: np.ndarray, covers: np.ndarray) -> dict[str, object]:
     """What came out, given the rows that were planted and those that carry the trigger under their true label."""
-    from sklearn.metrics import roc_auc_score
-
     truth, covering = np.zeros(len(report.flagged), bool), np.zeros(len(report.flagged), bool)
     truth[planted], covering[covers] = True, True
     found = report.findings
     return {
         "samples": len(truth), "planted": int(truth.sum()), "verdict": report.verdict, "confidence": found.confidence,
-        "tpr": float(report.flagged[truth].mean()) if truth.any() else None,
-        "fpr": float(report.flagged[~truth].mean()),
-        "auc": float(roc_auc_score(truth, found.scores)) if truth.any() else None,
+        **shares(report.flagged, truth),
+        "auc": area(truth, found.scores),
         "covers_flagged": float(report.flagged[covering].mean()) if covering.any() else None,
         "suspect_classes": [c.index for c in found.classes if c.suspect],
         "gap": found.evidence.get("gap"), "view": found.evidence.get("view"),
@@ -89,6 +114,16 @@ def measured(report: Report, planted: np.ndarray, covers: np.ndarray) -> dict[st
         "seconds": report.seconds, "timings": dict(found.timings),
         "images_trained": found.evidence.get("images trained"), "peak_rss_mb": peak_rss_mb(),
     }  # fmt: skip
+
+
+def shares(flagged: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
+    return {"tpr": float(flagged[truth].mean()) if truth.any() else None, "fpr": float(flagged[~truth].mean())}
+
+
+def area(truth: np.ndarray, scores: np.ndarray) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(truth, scores)) if truth.any() else None
 
 
 def main() -> None:
@@ -101,6 +136,7 @@ def main() -> None:
     parser.add_argument("--jpeg", action="store_true", help="take the reserve from the JPEG test pictures (CIFAR-10)")
     parser.add_argument("--no-canaries", action="store_true")
     args = parser.parse_args()
+    DETECTORS[Proactive.name] = Overheard
     key = ("row", "seed", "detector", "preset", "jpeg_reserve", "with_canaries")
     lines = map(json.loads, args.out.read_text().splitlines()) if args.out.exists() else ()
     done = {tuple({"detector": "ct", **line}[k] for k in key) for line in lines}
