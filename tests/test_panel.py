@@ -115,7 +115,7 @@ def test_canaries_stay_away_from_those_who_cannot_take_them(panel):
 
 def test_agreement_is_in_every_form_of_the_report(panel, tmp_path):
     report = audit(*DATA, detector="lead,reader", params={"count": 8, "reader.oracle": 0.1}, canaries=False, runtime=CPU)
-    rows = list(csv.DictReader(io.StringIO(findings_csv(report))))
+    rows = list(csv.DictReader(io.StringIO("".join(findings_csv(report)))))
     votes = {row["id"]: int(row["votes"]) for row in rows}
     assert [votes[str(i)] for i in report.train.ids[[0, 6, 12, 20]]] == [1, 2, 1, 0]
     assert min(float(row["p_reader"]) for row in rows) == pytest.approx(0.01)
@@ -130,7 +130,7 @@ def test_agreement_is_in_every_form_of_the_report(panel, tmp_path):
 
 def test_without_a_panel_the_table_is_as_before(panel):
     report = audit(*DATA, detector="lead", canaries=False, runtime=CPU)
-    assert findings_csv(report).splitlines()[0] == "rank,id,label,score,flagged"
+    assert "".join(findings_csv(report)).splitlines()[0] == "rank,id,label,score,flagged"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tests.report.build import CANARIES, report
 from tocsin.data.cells import restore
 from tocsin.detectors.base import ClassEvidence
 from tocsin.errors import AuditIncomplete, InputError
+from tocsin.report import tables
 from tocsin.report.model import CanaryResult
 from tocsin.report.tables import jsonable
 from tocsin.report.words import percent, shown
@@ -157,3 +158,18 @@ def test_kept_csv_lists_what_stays(tmp_path: Path, layout: str, column: str) -> 
     assert list(rows[0]) == [column, "label"]
     assert [row[column] for row in rows] == made.kept.ids.tolist()
     assert [row["label"] for row in rows] == [made.train.classes[k] for k in made.kept.labels]
+
+
+def test_long_tables_are_written_in_parts_and_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = report(layout="folder")
+    made.save(tmp_path / "whole")
+    monkeypatch.setattr(tables, "_PART", 7)
+    made.save(tmp_path / "parts")
+    for name in ("findings.csv", "kept.csv"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert len(list(tables.findings_csv(made))) == 18  # of 120 samples
+
+
+def test_where_nothing_is_kept_the_table_has_its_header() -> None:
+    made = report(layout="folder")
+    assert "".join(tables.manifest(made.train, np.zeros(120, bool))) == "path,label\n"

@@ -238,11 +238,12 @@ def _copy(old: Path, target: Path) -> None:
         raise InputError(f"{shown(str(old))}: cannot be copied ({why.strerror}); the data changed since it was read") from why
 
 
-def table_of(data: Dataset, first: str, ids: Sequence[str] | None = None) -> dict[str, list[str]]:
-    """Column name -> cells: the ids under the name ``first``, the labels and the speakers where they are known."""
-    names = [str(name) for name in data.ids] if ids is None else list(ids)
-    labels = {"label": [data.classes[label] for label in data.labels.tolist()]} if data.labelled else {}
-    speakers = {} if data.groups is None else {GROUP_COLUMNS[0]: [str(name) for name in data.groups]}
+def table_of(data: Dataset, first: str, ids: Sequence[str] | None = None, rows: np.ndarray | slice = slice(None)) -> dict[str, list[str]]:
+    """Column name -> cells: the ids (or what stands in their place) under the name ``first``, the labels and the speakers where they are
+    known; of all samples, or of these ``rows``."""
+    names = [str(name) for name in data.ids[rows]] if ids is None else list(ids)
+    labels = {"label": [data.classes[label] for label in data.labels[rows].tolist()]} if data.labelled else {}
+    speakers = {} if data.groups is None else {GROUP_COLUMNS[0]: [str(name) for name in data.groups[rows]]}
     return {first: names, **labels, **speakers}
 
 

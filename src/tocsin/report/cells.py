@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tocsin.data.cells import defuse, restore
@@ -13,14 +13,21 @@ from tocsin.errors import InputError
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[str | int | float | bool]]) -> str:
     """The rows as CSV text. Text cells are defused; numbers stand as they are and truth values as true/false."""
-    out = io.StringIO(newline="")
-    text = [[_cell(cell) for cell in row] for row in rows]
-    # Older Pythons leave a bare carriage return unquoted when the line ends in "\n"; many readers drop bare leading blanks.
-    odd = any("\r" in cell or cell[:1] == " " for row in text for cell in row)
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
-    writer.writerow(header)
-    writer.writerows(text)
-    return out.getvalue()
+    return "".join(csv_parts(header, [rows]))
+
+
+def csv_parts(header: Sequence[str], parts: Iterable[Iterable[Sequence[str | int | float | bool]]]) -> Iterator[str]:
+    """As `to_csv`, of rows that come in ``parts``, part by part: the cells of five million rows at once are gigabytes."""
+    first = [tuple(header)]
+    for rows in parts:
+        text = [[_cell(cell) for cell in row] for row in rows]
+        # Older Pythons leave a bare carriage return unquoted when the line ends in "\n"; many readers drop bare leading blanks.
+        odd = any("\r" in cell or cell[:1] == " " for row in text for cell in row)
+        out = io.StringIO(newline="")
+        writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
+        writer.writerows((*first, *text))
+        yield out.getvalue()
+        first = []
 
 
 def _cell(value: str | int | float | bool) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tocsin.errors import AuditIncomplete
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` by way of a temporary neighbour and a rename. Raises `AuditIncomplete` when the disk refuses."""
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Write ``text``, whole or in parts, to ``path`` by way of a temporary neighbour and a rename. Raises `AuditIncomplete` when the disk
+    refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as out:
-                out.write(_bytes(text))
+                for part in [text] if isinstance(text, str) else text:
+                    out.write(_bytes(part))
                 out.flush()
                 os.fsync(out.fileno())
             os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files only their owner can read

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from tocsin.data.writing import table_of
 from tocsin.report import records
-from tocsin.report.cells import to_csv
+from tocsin.report.cells import csv_parts
 from tocsin.stats.calibration import conformal
 
 if TYPE_CHECKING:
@@ -24,22 +23,33 @@ if TYPE_CHECKING:
     from tocsin.report.model import Report
 
 SCHEMA = "tocsin.findings/1"
+_PART = 50_000
+"""Rows of a CSV file that are put into words at a time."""
 
 
-def findings_csv(report: Report) -> str:
-    """Every sample, most suspicious first: rank, id, label, score, flagged; with a panel also each detector's p-value and flag."""
-    rows, train = report.order, report.train
-    columns = (report.ranks[rows], train.ids[rows], train.labels[rows], shortest(report.findings.scores[rows]), report.flagged[rows])
-    ranks, ids, labels, scores, flagged = (column.tolist() for column in columns)
+def findings_csv(report: Report) -> Iterator[str]:
+    """Every sample, most suspicious first, in parts: rank, id, label, score, flagged; with a panel also p-value and flag of each detector."""
+    train, heard = report.train, (report.findings, *report.panel) if report.panel else ()
+    p_values = [conformal(found.scores, found.control) for found in heard]
     header = ["rank", "id", "label", "score", "flagged"]
-    table = [ranks, ids, [train.classes[k] for k in labels], scores, flagged]
-    if report.panel:
-        for found in (report.findings, *report.panel):
-            header += [f"p_{found.detector}", f"flagged_{found.detector}"]
-            table += [shortest(conformal(found.scores, found.control)[rows]).tolist(), found.flagged[rows].tolist()]
-        header.append("votes")
-        table.append(np.sum([found.flagged[rows] for found in (report.findings, *report.panel)], axis=0).tolist())
-    return to_csv(tuple(header), zip(*table, strict=True))
+    header += [f"{what}_{found.detector}" for found in heard for what in ("p", "flagged")]
+
+    def part(rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        columns = [report.ranks[rows], train.ids[rows], train.labels[rows], shortest(report.findings.scores[rows]), report.flagged[rows]]
+        for found, p in zip(heard, p_values, strict=True):
+            columns += [shortest(p[rows]), found.flagged[rows]]
+        if heard:
+            columns.append(np.sum([found.flagged[rows] for found in heard], axis=0))
+        table = [column.tolist() for column in columns]
+        table[2] = [train.classes[k] for k in table[2]]
+        return zip(*table, strict=True)
+
+    return csv_parts([*header, "votes"] if heard else header, (part(rows) for rows in _in_parts(report.order)))
+
+
+def _in_parts(rows: np.ndarray) -> list[np.ndarray]:
+    """``rows`` (n,), `_PART` of them at a time; one empty part where there are none."""
+    return [rows[start : start + _PART] for start in range(0, max(1, len(rows)), _PART)]
 
 
 def shortest(scores: np.ndarray) -> np.ndarray:
@@ -47,17 +57,18 @@ def shortest(scores: np.ndarray) -> np.ndarray:
     return scores.astype(np.float32).astype("U32").astype(np.float64)
 
 
-def kept_csv(report: Report) -> str:
-    """The samples to train on, in the data's order."""
+def kept_csv(report: Report) -> Iterator[str]:
+    """The samples to train on, in the data's order. In parts."""
     return manifest(report.train, ~report.flagged)
 
 
-def manifest(train: Dataset, keep: np.ndarray) -> str:
+def manifest(train: Dataset, keep: np.ndarray) -> Iterator[str]:
     """Of the samples in ``keep`` (N,) bool: ``path,label`` (paths below the data's root), ``row,label`` for data without files, and
-    ``speaker`` where it is known."""
+    ``speaker`` where it is known. In parts."""
     column = "row" if train.root is None else "path"
-    columns = table_of(train, column)
-    return to_csv(tuple(columns), compress(zip(*columns.values(), strict=True), keep.tolist()))
+    tables = (table_of(train, column, rows=rows) for rows in _in_parts(np.flatnonzero(keep)))
+    header = tuple(table_of(train, column, rows=np.empty(0, np.int64)))
+    return csv_parts(header, (zip(*table.values(), strict=True) for table in tables))
 
 
 def findings_json(report: Report) -> str:
