@@ -28,7 +28,7 @@ _PART = 50_000
 
 
 def findings_csv(report: Report) -> Iterator[str]:
-    """Every sample, most suspicious first, in parts: rank, id, label, score, flagged; with a panel also p-value and flag of each detector."""
+    """Every sample, most suspicious first, in parts: rank, id, label, score, flagged; with a panel each detector's p-value and flag."""
     train, heard = report.train, (report.findings, *report.panel) if report.panel else ()
     p_values = [conformal(found.scores, found.control) for found in heard]
     header = ["rank", "id", "label", "score", "flagged"]
