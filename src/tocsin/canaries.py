@@ -14,7 +14,7 @@ import numpy as np
 from tocsin.attacks import speech
 from tocsin.attacks.stamps import blend, shrink, to_bytes
 from tocsin.attacks.tone import sine
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import Dataset, row_names
 from tocsin.data.rows import stacked
 
 RATE = 0.003
@@ -64,7 +64,7 @@ def plant(train: Dataset, rng: np.random.Generator, rate: float = RATE) -> Plant
         train,
         inputs=stacked([train.inputs, *inputs]),
         labels=np.concatenate([train.labels, *labels]),
-        ids=np.concatenate([train.ids, np.char.add("canary/", np.arange(planted).astype(str))]),
+        ids=np.concatenate([train.ids, np.char.add("canary/", row_names(np.arange(planted)))]),
         groups=groups,
     )
     return Planted(working, trigger >= 0, trigger)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import Dataset, row_names
 from tocsin.data.images import Size, choose_size, resize_all
 from tocsin.data.labels import assemble, encode, no_labels
 from tocsin.data.sounds import Clips, of_array
@@ -33,7 +33,7 @@ def to_dataset(
     numbers, names = _encoded(labels, len(images), classes)
     chosen, about_size = choose_size(np.array([images.shape[1:3]]), size) if len(images) else (Size(1, 1), [])
     about_size = [note.replace("1 of 1 pictures", f"all {len(images):,} pictures") for note in about_size]
-    rows = np.arange(len(images)).astype(str) if ids is None else ids
+    rows = row_names(np.arange(len(images))) if ids is None else ids
     return assemble(
         resize_all(images, chosen),
         numbers,
@@ -60,7 +60,7 @@ def clips_dataset(
     """The same for one array of clips (N, T) at ``rate`` samples a second."""
     clips, rate, said = of_array(values, rate, wanted)
     numbers, names = _encoded(labels, len(clips), classes)
-    rows = np.arange(len(clips)).astype(str)
+    rows = row_names(np.arange(len(clips)))
     resized = clips.shape != values.shape
     return assemble(
         clips, numbers, names, rows, layout=layout, source=source, notes=[*notes, *said], resized=resized, kind="speech", rate=rate

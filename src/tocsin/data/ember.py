@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tocsin.data.dataset import Column, Dataset
+from tocsin.data.dataset import Column, Dataset, row_names
 from tocsin.data.labels import assemble, encode
 from tocsin.data.names import counted, is_number
 from tocsin.data.request import Request
@@ -90,7 +90,7 @@ def read(request: Request) -> Dataset:
     inputs = np.asarray(np.memmap(matrix, np.float32, "r", shape=(rows, width)))
     inputs = inputs if len(known) == rows else chosen(inputs, known)
     path = request.path.resolve()
-    data = assemble(inputs, labels, classes, known.astype(str), layout=LAYOUT, source=path, notes=notes, kind="table")
+    data = assemble(inputs, labels, classes, row_names(known), layout=LAYOUT, source=path, notes=notes, kind="table")
     return replace(data, columns=tuple(Column(name) for name in names))
 
 

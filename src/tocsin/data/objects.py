@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tocsin.data.arrays import clips_dataset, to_dataset, to_images
-from tocsin.data.dataset import Dataset
+from tocsin.data.dataset import Dataset, row_names
 from tocsin.data.images import CAP, Size, as_channels, choose_size, of_picture, resized
 from tocsin.data.labels import assemble, encode
 from tocsin.data.sounds import Clips
@@ -76,7 +76,7 @@ def read_map_style(data: Any, classes: Sequence[str] | None, size: Size | None, 
     if not np.array_equal(_item(data, 0)[0], _item(data, 0)[0]):
         notes.append("the data set's transform is random: what was read is one draw of it; give it without augmentation")
     numbers, found = encode(_label_array(labels), names)
-    return assemble(inputs, numbers, found, np.arange(number).astype(str), layout="arrays", notes=notes, resized=was_resized)
+    return assemble(inputs, numbers, found, row_names(np.arange(number)), layout="arrays", notes=notes, resized=was_resized)
 
 
 def _class_names(data: Any) -> list[str] | None:

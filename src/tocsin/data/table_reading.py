@@ -13,7 +13,7 @@ import numpy as np
 
 from tocsin.data import cache, tables
 from tocsin.data.columns import MISSING, MOST_CLASSES, Part, Plan, Survey, Texts, named, part_of, plan_of, surveys_of, text_of
-from tocsin.data.dataset import Column, Dataset
+from tocsin.data.dataset import Column, Dataset, row_names
 from tocsin.data.labels import assemble, encode
 from tocsin.data.names import counted, listed, shown
 from tocsin.data.request import Request
@@ -326,6 +326,6 @@ def _dataset(
     places, names = encode(index.labels.names, classes, missing=MISSING)
     kept = np.delete(np.arange(index.rows), index.dropped) if len(index.dropped) else np.arange(index.rows)
     data = assemble(
-        matrix, places[index.labels.codes], names, kept.astype(str), layout=layout, source=source, notes=notes, kind=TABLE
+        matrix, places[index.labels.codes], names, row_names(kept), layout=layout, source=source, notes=notes, kind=TABLE
     )  # fmt: skip
     return replace(data, columns=index.columns, label_column=index.label_column)
