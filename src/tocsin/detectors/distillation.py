@@ -112,7 +112,7 @@ class Distillation:
             raise InputError(f"texture: only pictures of {LEAST_SIDE} x {LEAST_SIDE} pixels and more have one; leave it out for these data")
         self.groups = kind.duplicates(self.train.inputs, self.train.labels, self.device) if how.cross_fit else np.arange(self.n)
         self.sharpening = how.sharpen and self.bench.whitened is not None
-        self.viewed = how.decision == "tail"
+        self.viewed, self.featured = how.decision == "tail", how.decision in ("likelihood", "em")
         if self.viewed or self.sharpening:
             answers = self.joined.labels[self.n :]
             repeats = kind.duplicates(self.joined.inputs[self.n :], answers, self.device)
@@ -143,7 +143,7 @@ class Distillation:
                 assert sharp is not None
                 views.append({f"texture {r + 1}": sharp})
             elif how.decision == "control":
-                views.append({f"margins {r + 1}": combined})
+                views = [{f"margins {r + 1}": combined}]  # the last decides
             elif self.viewed:
                 plain = by_class(combined, self.joined.labels, self.n, self.distinct).astype(np.float32)
                 views.append({f"margins {r + 1}": plain, **({f"sharpened {r + 1}": sharp} if sharp is not None else {})})
@@ -185,7 +185,7 @@ class Distillation:
         """(margin, loss, pretrained networks) of round ``r``: every member, side by side on CPU cores."""
         how = self.how
         crossed, stage = how.cross_fit, f"{self.stage} {r + 1} of {how.rounds}"
-        needs_weights = how.warm_start or (r == how.rounds - 1 and how.decision != "tail")
+        needs_weights = how.warm_start or (r == how.rounds - 1 and self.featured)
         stored = None if needs_weights else self.store.read(r)  # networks are not stored: such runs repeat from the start
         if stored is not None:
             self.runtime.progress(stage, 1.0)
@@ -228,7 +228,7 @@ class Distillation:
         scored = np.arange(len(self.joined)) if half is None else np.flatnonzero(~half)
         margin, loss = np.zeros((2, len(self.joined)), np.float32)
         margin[scored], loss[scored] = score(network, self.bench, torch.from_numpy(scored), ticker)
-        if k == 0 and r == how.rounds - 1 and how.decision != "tail":
+        if k == 0 and r == how.rounds - 1 and self.featured:
             self.features = penultimate(network, self.bench, self.n)
         return margin, loss, pretrained
 
