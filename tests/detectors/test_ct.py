@@ -13,7 +13,7 @@ from tocsin.data.builtin import digits
 from tocsin.detectors import distillation
 from tocsin.detectors.confusion import shift
 from tocsin.detectors.ct import PRESETS, ConfusionTraining, split_reserve
-from tocsin.detectors.distillation import combine, distil, median_band
+from tocsin.detectors.rounds import combine, distil, median_band
 from tocsin.detectors.workbench import batches
 from tocsin.errors import InputError
 from tocsin.poisoning import build, poison

@@ -24,7 +24,7 @@ from tocsin.detectors.confusion import confuse, shift, wrong_labels
 from tocsin.detectors.control import TOLERANCE, against_control
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.decide import Scored, Verdict, cut, judged_apart
-from tocsin.detectors.distillation import combine
+from tocsin.detectors.rounds import combine
 from tocsin.detectors.rules import finished
 from tocsin.detectors.tabular import Tabular
 from tocsin.detectors.value_shift import ValueShift

@@ -101,7 +101,7 @@ class Boosting(Detector):
 
     def _margins(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> list[np.ndarray]:
         """(n + m,) of each round: margins by the model that did not see the row, in units of its spread over the rows it judges."""
-        from tocsin.detectors.distillation import distil
+        from tocsin.detectors.rounds import distil
 
         n, m = len(train), len(reserve)
         groups = np.unique(row_hashes(train.inputs), return_inverse=True)[1].reshape(-1)
