@@ -165,7 +165,7 @@ class Distillation:
         assert self.bench.whitened is not None
         began = time.monotonic()
         fold = np.random.default_rng([self.runtime.seed, 0x5A, r]).integers(0, FOLDS, self.n)[self.groups]
-        out = sharpen(combined, self.joined.labels, self.bench.whitened, self.n, fold, self.ignore, self.distinct)
+        out = sharpen(combined, self.joined.labels, self.bench.whitened[: len(self.joined)], self.n, fold, self.ignore, self.distinct)
         self.timings[f"sharpening {r}"] = time.monotonic() - began
         return out
 
