@@ -15,8 +15,8 @@ from tocsin.kinds.speech import SpeechKind
 CPU = torch.device("cpu")
 
 
-def bench_of(data: Dataset) -> Bench:
-    return Bench.of(data.inputs, data.labels, data, CPU, branch=True)
+def bench_of(data: Dataset, moved: bool = True) -> Bench:
+    return Bench.of(data.inputs, data.labels, data, CPU, branch=True, moved=moved)
 
 
 def test_networks_are_trained_on_moved_clips_and_judge_the_clips_themselves() -> None:
@@ -45,6 +45,7 @@ def test_many_clips_and_pictures_have_no_copies(monkeypatch: pytest.MonkeyPatch)
     for most, copies in ((59, 1), (119, 1), (120, 2), (10**6, MOST_COPIES)):
         monkeypatch.setattr(SpeechKind, "moved", most)
         assert bench_of(data).copies == copies
+    assert bench_of(data, moved=False).copies == 1
     pictures = drawn(40, seed=0)
     bench, rows = bench_of(pictures), torch.arange(10)
     assert bench.copies == 1

@@ -101,7 +101,7 @@ class Distillation:
 
     def _prepare(self) -> None:
         how, began = self.how, time.monotonic()
-        self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
+        self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut", moved=True)
         # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
         kind = self.bench.kind
         if how.confused_layers == "first" and self.bench.whitened is not None:

@@ -46,15 +46,18 @@ class Bench:
     """Of each sample: itself, and moved ones (`Kind.augment`), which a network may be trained on in its place."""
 
     @classmethod
-    def of(cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device, *, branch: bool) -> Bench:
-        """``inputs`` and ``labels`` hold the inspected samples, then the reserve. ``branch``: the network wants whitened pixels."""
+    def of(
+        cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device, *, branch: bool, moved: bool = False
+    ) -> Bench:
+        """``inputs`` and ``labels`` hold the inspected samples, then the reserve. ``branch``: the network wants whitened pixels; ``moved``:
+        it is to be trained on moved copies too, where the kind has such."""
         dtype = fast_type(device) or torch.float32
         kind = kind_of(train)
         branch = branch and kind.auditor == "shortcut"
         answers = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
         gather = gatherer(inputs, device)
         if kind.costly:
-            copies = max(1, min(MOST_COPIES, kind.moved // max(1, len(inputs))))
+            copies = max(1, min(MOST_COPIES, kind.moved // max(1, len(inputs)))) if moved else 1
             whitener = Whitener.fit(inputs, device, dtype, kind.maps) if branch else None
             kept, white = [], []
             for raw in _copied(gather, len(inputs), kind, copies):
