@@ -24,6 +24,7 @@ _BANDS = (20, 60)
 _SMOOTHEST = 8
 """Cosines over the spectrum that a random equaliser is the sum of."""
 _LOUDEST = 32767
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,17 @@ def marked(
     if wrong or not families:
         raise InputError(f"families: got {', '.join(wrong) or 'none'}; allowed are some of {', '.join(FAMILIES)}")
     out, whose = np.array(clips), rng.integers(0, len(families), len(clips))
-    for number, name in enumerate(families):
-        rows, family = np.flatnonzero(whose == number), FAMILIES[name]
-        if not len(rows):
-            continue
+    some = ((name, rows) for k, name in enumerate(families) for rows in _blocks(np.flatnonzero(whose == k)))
+    for name, rows in some:
+        family = FAMILIES[name]
         drawn = rng.uniform(family.weakest, family.strongest, len(rows))
         part = np.array(clips[rows])
         waves = family.mark(kind, unit(torch.from_numpy(part)), drawn if strength is None else np.full(len(rows), strength), rng)
         steps = np.clip(np.rint(waves.numpy() * 32768), -_LOUDEST - 1, _LOUDEST).astype(np.int16)
         out[rows] = np.where(inside(part), steps, part)
     return out
+
+
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    """A few ``rows`` at a time, which bounds the memory that spectra take."""
+    return [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
