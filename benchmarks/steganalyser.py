@@ -34,7 +34,7 @@ from tocsin.runtime import Runtime
 TESTED = 400
 """Clips of the audited part that families are told from."""
 HELD = ("word", "none", "speaker")
-ATTACKS = ("clean", "tone", "eq 3 dB clean", "stego", "stego clean")
+ATTACKS = ("clean", "tone", "noise", "spectrogram-patch", "pbsm", "jingleback", "eq 3 dB clean", "stego", "stego clean")
 WHOLE = 9
 """Number of the network that is trained on the whole reserve; folds have lower ones."""
 KEY = ("cell", "seed", "held", "left", "attack")
