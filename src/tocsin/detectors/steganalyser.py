@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tocsin.data.dataset import Dataset
-from tocsin.detectors.base import Detector, Findings, found_beside, preset_of
+from tocsin.detectors.audio_stego import Heard, sum_excess
+from tocsin.detectors.base import Detector, Findings, class_evidence, found_beside, preset_of
+from tocsin.detectors.feature import confidence
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
@@ -57,6 +59,8 @@ class Steganalyser(Detector):
     """Clean clips a step, and as many marked ones."""
     lr: float = 0.01
     """Highest learning rate of AdamW's one cycle."""
+    share: float = 0.05
+    """Clips are suspect beyond what this share of the reserve exceeds."""
     alpha: float = 0.05
     """Bound on the chance of naming any class of a clean data set."""
 
@@ -69,10 +73,10 @@ class Steganalyser(Detector):
                 f"references {self.references}, folds {self.folds}, copies {self.copies}, steps {self.steps}, batch {self.batch}: "
                 "allowed are references from 0, folds and batch from 2, copies and steps from 1"
             )
-        if not (0 < self.alpha < 1 and 0 <= self.shrink <= 1 and 0 < self.lr < float("inf")):
+        if not (0 < self.alpha < 1 and 0 <= self.shrink <= 1 and 0 < self.share <= 0.5 and 0 < self.lr < float("inf")):
             raise InputError(
-                f"alpha {self.alpha}, shrink {self.shrink}, lr {self.lr}: "
-                "allowed are an alpha between 0 and 1, a shrink from 0 to 1 and an lr above 0"
+                f"alpha {self.alpha}, shrink {self.shrink}, share {self.share}, lr {self.lr}: "
+                "allowed are an alpha between 0 and 1, a shrink from 0 to 1, a share up to 0.5 and an lr above 0"
             )
 
     @classmethod
@@ -168,23 +172,21 @@ class Steganalyser(Detector):
         return Traces(views, np.tile(clean.labels, self.copies), np.tile(clean.speakers, self.copies))
 
     def decided(self, scores: np.ndarray, control: np.ndarray, train: Dataset, reserve: Dataset) -> Findings:
-        """What ``scores`` (N,) of ``train`` say beside the ``control`` (M,), the scores of the ``reserve``."""
-        from tocsin.detectors.control import against_control
-        from tocsin.detectors.decide import Scored
-
-        none = np.zeros(len(train), bool)
-        seen = Scored([], train.labels, train.classes, none, alpha=self.alpha, control_labels=reserve.labels)
-        verdict = against_control(scores, control, seen)
+        """What ``scores`` (N,) of ``train`` say beside the ``control`` (M,), the scores of the ``reserve``: audio-stego's test of a sum."""
+        labels, n = np.concatenate([train.labels, reserve.labels]), len(train)
+        clean, unused = np.arange(len(labels)) >= n, np.zeros(0, np.int64)
+        seen = Heard({}, labels, clean, unused, unused, len(train.classes))
+        limits, p = sum_excess(seen, np.concatenate([scores, control]), self.share)
+        flagged = (p <= self.alpha)[train.labels] & (scores > limits[train.labels])
         return Findings(
             detector=self.name,
             preset=self.preset_name,
             scores=scores.astype(np.float32),
-            flagged=verdict.flagged,
-            classes=verdict.classes,
-            confidence=verdict.confidence,
-            threshold=verdict.threshold,
+            flagged=flagged,
+            classes=class_evidence(train.classes, train.labels, flagged, -np.log10(np.maximum(p, 1e-300)), p, p <= self.alpha),
+            confidence=confidence(p, bool(flagged.any())),
             control=control.astype(np.float32),
-            evidence={"settings": asdict(self), **verdict.evidence},
+            evidence={"settings": asdict(self), "p": {name: float(value) for name, value in zip(train.classes, p, strict=True)}},
         )
 
 
