@@ -4,7 +4,7 @@
 
 Spoken digits, a reserve of 300 clips drawn from the training split. ``family`` cells: the network is trained on three families of
 `tocsin.detectors.embedders` and tells clean clips of the audited part from the same clips marked by the fourth, a fresh key each; all four
-too. ``attack`` cells: the detector on poisoned copies, as in benchmarks/audio_stego.py (5 %, target = seed modulo 10). Each with
+too. ``attack`` cells: the detector on poisoned copies, as in benchmarks/audio_stego.py (target = seed modulo 10). Each with
 reference clips of the same word ("word"), of the same speaker and word as well ("speaker"), and without any ("none"). Finished cells are
 not repeated.
 """
@@ -37,7 +37,7 @@ HELD = ("word", "none", "speaker")
 ATTACKS = ("clean", "tone", "noise", "spectrogram-patch", "pbsm", "jingleback", "eq 3 dB clean", "stego", "stego clean")
 WHOLE = 9
 """Number of the network that is trained on the whole reserve; folds have lower ones."""
-KEY = ("cell", "seed", "held", "left", "attack")
+KEY = ("cell", "seed", "held", "left", "attack", "rate")
 Line = dict[str, object]
 
 
@@ -56,7 +56,7 @@ class Bench:
         self.kind = kind_for(whole)
         self.judged: dict[tuple[str, str], list[Judge]] = {}
         self.marks: dict[tuple[int, str], Traces] = {}
-        self.seen: dict[str, tuple[Dataset, np.ndarray, int, Traces, Traces]] = {}
+        self.seen: dict[tuple[str, float], tuple[Dataset, np.ndarray, int, Traces, Traces]] = {}
 
     def families(self, held: str) -> Iterator[Line]:
         """AUC of each family under a network that was trained on the others, and under one that was trained on all."""
@@ -75,15 +75,16 @@ class Bench:
             judge = self.trained(detector, clean, np.ones(len(self.reserve), bool), held, WHOLE)
             scores = {name: judge.odds(known(mine, held)) for name, mine in traces.items()}
             auc = {name: area(truth, np.concatenate([scores[""], scores[name]])) for name in FAMILIES}
-            yield {"cell": "family", "held": held, "left": left, "attack": "", "auc": auc, "seconds": time.process_time() - began}
+            line: Line = {"cell": "family", "held": held, "left": left, "attack": "", "rate": 0.0}
+            yield {**line, "auc": auc, "seconds": time.process_time() - began}
 
-    def attack(self, held: str, left: str, attack: str) -> Line:
+    def attack(self, held: str, left: str, attack: str, rate: float) -> Line:
         """The detector on one poisoned copy; networks are trained once for all copies, since they read the reserve alone."""
         began = time.process_time()
-        if attack not in self.seen:
-            train, truth, target = self.poisoned(attack)
-            self.seen[attack] = train, truth, target, *traces_of(self.kind, train, self.reserve, self.runtime)
-        train, truth, target, mine, clean = self.seen[attack]
+        if (attack, rate) not in self.seen:
+            train, truth, target = self.poisoned(attack, rate)
+            self.seen[attack, rate] = train, truth, target, *traces_of(self.kind, train, self.reserve, self.runtime)
+        train, truth, target, mine, clean = self.seen[attack, rate]
         detector = replace(of(held), families=tuple(name for name in FAMILIES if name != left))
         if (held, left) not in self.judged:
             folds = enumerate(detector.held(self.reserve, self.runtime))
@@ -91,7 +92,7 @@ class Bench:
         scores, control = (detector.odds(self.judged[held, left], known(side, held), self.runtime) for side in (mine, clean))
         found, inside = detector.decided(scores, control, train, self.reserve), train.labels == target
         return {
-            "cell": "attack", "held": held, "left": left, "attack": attack, "planted": int(truth.sum()), "target": target,
+            "cell": "attack", "held": held, "left": left, "attack": attack, "rate": rate, "planted": int(truth.sum()), "target": target,
             "auc_in_class": area(truth[inside], scores[inside]), "auc": area(truth, scores),
             "tpr": float(found.flagged[truth].mean()) if truth.any() else None, "fpr": float(found.flagged[~truth].mean()),
             "named": [c.index for c in found.classes if c.suspect], "p": [c.p_value for c in found.classes],
@@ -108,11 +109,11 @@ class Bench:
         marks = [known(self.marks[number, name], held) for name in detector.families]
         return detector.trained(known(mine, held), marks, self.runtime, number)
 
-    def poisoned(self, attack: str) -> tuple[Dataset, np.ndarray, int]:
+    def poisoned(self, attack: str, rate: float) -> tuple[Dataset, np.ndarray, int]:
         if not attack.startswith("stego"):
-            return poisoned(self.train, attack, 0.05, self.seed)
+            return poisoned(self.train, attack, rate, self.seed)
         target, truth = self.seed % len(self.train.classes), np.zeros(len(self.train), bool)
-        stego = build("stego", rate=0.05, target=target, clean_label=attack == "stego clean")
+        stego = build("stego", rate=rate, target=target, clean_label=attack == "stego clean")
         done = poison(self.train, stego, self.seed, self.runtime)
         truth[done.planted] = True
         return done.dataset, truth, target
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--held", nargs="+", default=list(HELD), choices=HELD)
     parser.add_argument("--attacks", nargs="*", default=list(ATTACKS), choices=ATTACKS)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.02], help="attack cells: share of all clips that is poison")
     parser.add_argument("--left", nargs="+", default=["", "mel-gain"], help="attack cells: the family that is not trained on; '' for none")
     parser.add_argument("--no-families", action="store_true", help="attack cells only")
     parser.add_argument("--cache", type=Path, default=Runtime().cache, help="where the learned attack's parts are kept")
@@ -152,14 +154,15 @@ def main() -> None:
     for seed in args.seeds:
         bench = Bench(seed, args.cache)
         for held in args.held:
-            if not args.no_families and any(("family", seed, held, left, "") not in done for left in (*FAMILIES, "")):
+            if not args.no_families and any(("family", seed, held, left, "", 0.0) not in done for left in (*FAMILIES, "")):
                 for line in bench.families(held):
-                    if ("family", seed, held, line["left"], "") not in done:
+                    if ("family", seed, held, line["left"], "", 0.0) not in done:
                         keep({"seed": seed, **line})
-            for attack in args.attacks:
+            for attack, rate in ((a, r) for r in args.rates for a in args.attacks if a != "clean" or r == args.rates[0]):
                 for left in args.left:
-                    if ("attack", seed, held, left, attack) not in done:
-                        keep({"seed": seed, **bench.attack(held, left, attack)})
+                    share = rate if attack != "clean" else 0.0
+                    if ("attack", seed, held, left, attack, share) not in done:
+                        keep({"seed": seed, **bench.attack(held, left, attack, share)})
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Steganalyser(Detector):
     """Clean clips a step, and as many marked ones."""
     lr: float = 0.01
     """Highest learning rate of AdamW's one cycle."""
-    share: float = 0.05
+    share: float = 0.1
     """Clips are suspect beyond what this share of the reserve exceeds."""
     alpha: float = 0.05
     """Bound on the chance of naming any class of a clean data set."""
