@@ -16,6 +16,7 @@ from tocsin.detectors.scan import Scan
 from tocsin.detectors.sentinet import SentiNet
 from tocsin.detectors.spectre import Spectre
 from tocsin.detectors.ss import SpectralSignatures
+from tocsin.detectors.steganalyser import Steganalyser
 from tocsin.detectors.strip import Strip
 from tocsin.detectors.tabular import Tabular
 from tocsin.detectors.value_shift import ValueShift
@@ -32,6 +33,7 @@ _DETECTORS: tuple[type[Detector], ...] = (
     SentiNet,
     Frequency,
     AudioStego,
+    Steganalyser,
     Boosting,
     ValueShift,
     Tabular,
@@ -67,6 +69,7 @@ __all__ = [
     "SentiNet",
     "SpectralSignatures",
     "Spectre",
+    "Steganalyser",
     "Strip",
     "Tabular",
     "ValueShift",
