@@ -30,10 +30,10 @@ from tocsin.victim import Trial, measure
 NETWORK = "small"
 
 
-def victim(train: Dataset, epochs: int, seed: int) -> tuple[Classifier, ImageKind]:
-    kind = ImageKind.of(train, flip=True)
+def victim(train: Dataset, epochs: int, plain: bool, seed: int) -> tuple[Classifier, ImageKind]:
+    kind = ImageKind.of(train, flip=not plain)
     network = build_network(NETWORK, train.inputs.shape[-1], len(train.classes), seed)
-    return fit(network, train.inputs, train.labels, kind, FitSettings(epochs=epochs), Runtime(seed=seed)), kind
+    return fit(network, train.inputs, train.labels, kind, FitSettings(epochs=epochs, augment=not plain), Runtime(seed=seed)), kind
 
 
 def shares(model: tuple[Classifier, ImageKind], test: Dataset, trial: Trial) -> dict[str, float | int | None]:
@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", default=["BadNet 0.3 %", "Blend 0.3 %", "Trojan 1 %", "TaCT 0.3 % + 0.3 %", "SIG 2 %"])
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--plain", action="store_true", help="pictures are neither cropped nor mirrored: without that Adap-Patch works")
+    parser.add_argument("--detector", default="ct", help="whose flags")
     args = parser.parse_args()
     done = {(d["row"], d["seed"]) for d in map(json.loads, args.out.read_text().splitlines())} if args.out.exists() else set()
     test = real.cifar10_test()
@@ -58,20 +60,21 @@ def main() -> None:
                 continue
             data, name, settings = ROWS[row]
             assert data == "cifar10"
-            flags = args.flags / f"{row}_{seed}_fast_01.npy".replace(" ", "")
+            who = "" if args.detector == "ct" else f"{args.detector}_"
+            flags = args.flags / f"{row}_{seed}_{who}fast_01.npy".replace(" ", "")
             if not flags.exists():
                 print(row, seed, "no flags yet", flush=True)
                 continue
             poisoned = poison(train, build(name, **settings), seed)
             trial = Trial.of(poisoned.attack, test)
-            clean = clean or victim(train, args.epochs, seed)
+            clean = clean or victim(train, args.epochs, args.plain, seed)
             kept = poisoned.dataset[~np.load(flags)]
             result = {
-                "row": row, "seed": seed, "network": NETWORK, "epochs": args.epochs, "recipe": poisoned.recipe,
+                "row": row, "seed": seed, "network": NETWORK, "epochs": args.epochs, "plain": args.plain, "recipe": poisoned.recipe,
                 "planted": len(poisoned.planted), "planted_left": int((~np.load(flags))[poisoned.planted].sum()),
                 "clean": shares(clean, test, trial),
-                "poisoned": shares(victim(poisoned.dataset, args.epochs, seed), test, trial),
-                "kept": shares(victim(kept, args.epochs, seed), test, trial),
+                "poisoned": shares(victim(poisoned.dataset, args.epochs, args.plain, seed), test, trial),
+                "kept": shares(victim(kept, args.epochs, args.plain, seed), test, trial),
             }  # fmt: skip
             with args.out.open("a") as out:
                 out.write(json.dumps({**result, **provenance("cpu", " ".join(sys.argv))}) + "\n")

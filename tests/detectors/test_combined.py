@@ -49,6 +49,32 @@ def test_what_any_member_flags_is_flagged_and_each_p_counts_by_the_members_part(
     assert found.timings["total"] == pytest.approx(4, abs=1)
 
 
+def test_where_both_name_a_class_of_speech_what_they_say_is_added_up() -> None:
+    rng, labels = np.random.default_rng(0), np.arange(3000) % 3
+    data = Dataset.of_arrays(np.zeros((3000, 10), np.int16), labels, NAMES, kind="speech", rate=8000)
+    truth = (labels == 0) & (np.arange(3000) < 600)  # a fifth of class a
+    canaries = np.where(np.arange(3000) >= 2940, 0, -1).astype(np.int8)
+    found = []
+    for name in ("audio-stego", "ct"):
+        scores = rng.normal(size=3000) + 3 * truth
+        flagged = ((scores > 2) & (labels == 0)) | (canaries == 0)
+        p = np.array([1e-4, 1.0, 1.0])
+        lifted = scores + 20 * flagged if name == "audio-stego" else scores
+        classes = class_evidence(NAMES, labels, flagged, -np.log10(p), p, p < 0.01)
+        found.append(Findings(name, "fast", lifted.astype(np.float32), flagged, classes, 0.9, control=scores[:3], timings={"total": 1.0}))
+    merged = Audible().merged(found, data, data[:3], canaries)
+    either = found[0].flagged | found[1].flagged
+    real = canaries < 0
+    assert merged.flagged[truth].mean() > 0.94 > max(one.flagged[truth].mean() for one in found)
+    assert merged.flagged[real & ~truth].sum() < 0.5 * either[real & ~truth].sum()
+    assert not merged.flagged[real & (labels != 0)].any()
+    assert merged.flagged[~real].all()  # canaries are what any member says of them
+    assert list(merged.evidence["together"]) == ["a"]
+    # One of them alone has the say in what it alone names.
+    alone = replace(found[1], flagged=np.zeros(3000, bool), classes=tuple(replace(c, suspect=False) for c in found[1].classes))
+    np.testing.assert_array_equal(Audible().merged([found[0], alone], data, data[:3], canaries).flagged, found[0].flagged)
+
+
 def test_silence_is_as_sure_as_the_least_sure_member() -> None:
     flat = np.zeros(12)
     found = Audible().merged([said("audio-stego", [], [1.0] * 3, flat, 0.4), said("ct", [], [1.0] * 3, flat, 0.8)], DATA, DATA[:3])

@@ -1,17 +1,21 @@
 """Audible: auditors of speech and one verdict. Members and their parts of the error: docs/speech-detection.md.
 
 Audio steganography (`audio_stego`) hears what some clips of a class share, whoever speaks, and labels that do not fit; it reads no network
-that was trained on the trigger. Confusion Training (`ct`) asks what a network learns, whatever it is.
+that was trained on the trigger. Confusion Training (`ct`) asks what a network learns, whatever it is. Each flags some clean clips of a
+class that it names, and not the same ones: where both name a class, what they say of a clip is added up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from tocsin.detectors.audio_stego import AudioStego
-from tocsin.detectors.base import Detector
+import numpy as np
+
+from tocsin.data.dataset import Dataset
+from tocsin.detectors.audio_stego import AudioStego, unraised
+from tocsin.detectors.base import Detector, Findings
 from tocsin.detectors.combined import Combined
 from tocsin.detectors.ct import ConfusionTraining
 
@@ -29,3 +33,28 @@ class Audible(Combined):
     """Which of audio-stego, ct are asked."""
     alpha: float = 0.05
     """Bound on the chance of naming any class of a clean data set; audio-stego has nine tenths of it."""
+
+    def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """What any member flags; but of a class that several name, the clips down to where their surprise, added up, is no more than what
+        classes that nobody names show (`decide.cut`)."""
+        from tocsin.detectors.decide import cut
+
+        flagged, evidence = super().flags(found, train, reserve, real)
+        named = np.array([[c.suspect for c in one.classes] for one in found])
+        rest = real & ~np.isin(train.labels, np.flatnonzero(named.any(axis=0)))
+        together: dict[str, float] = {}
+        if not rest.any():
+            return flagged, evidence
+        for k in np.flatnonzero(named.sum(0) > 1):
+            mine = real & (train.labels == k)
+            summed = np.sum([surprise(unraised(one), rest) for one, names in zip(found, named[:, k], strict=True) if names], axis=0)
+            together[train.classes[k]] = limit = cut(summed[mine], summed[rest])
+            flagged[mine] = summed[mine] >= limit
+        return flagged, {**evidence, "together": together}
+
+
+def surprise(scores: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """(N,) -log10 of the share of the ``clean`` (N,) bool that have ``scores`` (N,) as high."""
+    ordered = np.sort(scores[clean])
+    as_high = len(ordered) - np.searchsorted(ordered, scores, side="left")
+    return np.asarray(-np.log10((as_high + 0.5) / (len(ordered) + 1)))

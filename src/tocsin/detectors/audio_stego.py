@@ -42,6 +42,11 @@ _ABOVE_TYPICAL = 1.0
 """Deviations by which a class's gain must exceed the median class's for a view to be tested by itself."""
 
 
+def unraised(found: Findings) -> np.ndarray:
+    """(N,) the scores of what any detector ``found``; those of audio-stego without what lifts flagged clips above all others."""
+    return found.scores - _PROVED * found.flagged if found.detector == AudioStego.name else found.scores
+
+
 @dataclass(frozen=True)
 class Heard:
     """All clips of an audit, the inspected first, as their classes have them."""

@@ -106,7 +106,7 @@ def pretrain(
             warm, left = (step + 1) / 20, 1 - step / how.steps
             optimizer.param_groups[0]["lr"] = how.lr * min(1.0, warm) * max(0.1, left)
         with autocast(bench.device):
-            loss = F.cross_entropy(network(*bench.feed(picked)).float(), answers)
+            loss = F.cross_entropy(network(*bench.feed(picked, generator)).float(), answers)
         descend(optimizer, loss)
         tick()
 
@@ -137,11 +137,11 @@ def confuse(
         wrong = wrong_labels(pseudo[theirs.to(bench.device)], step, bench.classes, how.wrong_labels, generator)
         with autocast(bench.device):
             if step % how.mix_every:
-                loss = F.cross_entropy(network(*bench.feed(theirs)).float(), wrong)
+                loss = F.cross_entropy(network(*bench.feed(theirs, generator)).float(), wrong)
             else:
                 ours = next(inspected)
                 answers = bench.labels[ours.to(bench.device)]
-                out_theirs, out_ours = _both(network, bench, theirs, ours, how.norm)
+                out_theirs, out_ours = _both(network, bench, theirs, ours, how.norm, generator)
                 importance = omega[answers]
                 fit = (importance * F.cross_entropy(out_ours.float(), answers, reduction="none")).sum() / importance.sum()
                 loss = ((weight - 1) * F.cross_entropy(out_theirs.float(), wrong) + fit) / weight
@@ -169,16 +169,18 @@ def penultimate(network: nn.Module, bench: Bench, count: int) -> np.ndarray:
     return sweep(lambda inputs, _: network.features(*inputs), network, bench, torch.arange(count), lambda: None)  # type: ignore[operator]
 
 
-def _both(network: nn.Module, bench: Bench, theirs: Tensor, ours: Tensor, norm: NormMode) -> tuple[Tensor, Tensor]:
+def _both(
+    network: nn.Module, bench: Bench, theirs: Tensor, ours: Tensor, norm: NormMode, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Logits of the reserve's and of the inspected part, with batch norm as ``norm`` says (specification 2.8, pitfall 1)."""
     if norm == "joint":
-        out = network(*bench.feed(torch.cat([theirs, ours])))
+        out = network(*bench.feed(torch.cat([theirs, ours]), generator))
         return out[: len(theirs)], out[len(theirs) :]
-    out_theirs = network(*bench.feed(theirs))
+    out_theirs = network(*bench.feed(theirs, generator))
     if norm == "both":
-        return out_theirs, network(*bench.feed(ours))
+        return out_theirs, network(*bench.feed(ours, generator))
     with _frozen_statistics(network):
-        return out_theirs, network(*bench.feed(ours))
+        return out_theirs, network(*bench.feed(ours, generator))
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class Distillation:
 
     def _prepare(self) -> None:
         how, began = self.how, time.monotonic()
-        self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut")
+        self.bench = Bench.of(self.joined.inputs, self.joined.labels, self.train, self.device, branch=how.network == "shortcut", moved=True)
         # A near duplicate in the training fold is as good as the sample itself: groups share a fold.
         kind = self.bench.kind
         if how.confused_layers == "first" and self.bench.whitened is not None:
@@ -165,7 +165,7 @@ class Distillation:
         assert self.bench.whitened is not None
         began = time.monotonic()
         fold = np.random.default_rng([self.runtime.seed, 0x5A, r]).integers(0, FOLDS, self.n)[self.groups]
-        out = sharpen(combined, self.joined.labels, self.bench.whitened, self.n, fold, self.ignore, self.distinct)
+        out = sharpen(combined, self.joined.labels, self.bench.whitened[: len(self.joined)], self.n, fold, self.ignore, self.distinct)
         self.timings[f"sharpening {r}"] = time.monotonic() - began
         return out
 

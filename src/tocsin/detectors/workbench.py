@@ -17,10 +17,13 @@ from tocsin.networks import build_network
 from tocsin.networks.shortcut import ShortcutNet
 from tocsin.networks.texture import TextureNet
 from tocsin.stats.texture import texture
-from tocsin.stats.whitening import whiten
+from tocsin.stats.whitening import Whitener, whiten
 
 SCORE_BATCH = 256
 """Samples a forward pass without gradients: small enough that a layer's activations stay in a CPU's second-level cache."""
+MOST_COPIES = 8
+"""Of a sample, where the kind wants networks to be trained on moved ones too."""
+_MOVES = 0x3C  # their seed: like the samples themselves, they are the same for all seeds of an audit
 _SEEDING = threading.Lock()  # layers draw from torch's one global generator, and members are built in threads
 
 
@@ -36,20 +39,35 @@ class Bench:
     kind: Kind
     device: torch.device
     whitened: Tensor | None
+    """(copies * (n + m), D), the samples themselves first."""
     tensors: Callable[[Tensor], Tensor] | None = field(repr=False)
     """Row numbers (B,) on the CPU to what networks read, (B, C, H, W) on the device; None where they read ``whitened`` alone."""
+    copies: int = 1
+    """Of each sample: itself, and moved ones (`Kind.augment`), which a network may be trained on in its place."""
 
     @classmethod
-    def of(cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device, *, branch: bool) -> Bench:
-        """``inputs`` and ``labels`` hold the inspected samples, then the reserve. ``branch``: the network wants whitened pixels."""
+    def of(
+        cls, inputs: np.ndarray, labels: np.ndarray, train: Dataset, device: torch.device, *, branch: bool, moved: bool = False
+    ) -> Bench:
+        """``inputs`` and ``labels`` hold the inspected samples, then the reserve. ``branch``: the network wants whitened pixels; ``moved``:
+        it is to be trained on moved copies too, where the kind has such."""
         dtype = fast_type(device) or torch.float32
         kind = kind_of(train)
-        whitened = whiten(inputs, device, dtype, kind.maps) if branch and kind.auditor == "shortcut" else None
+        branch = branch and kind.auditor == "shortcut"
         answers = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
         gather = gatherer(inputs, device)
         if kind.costly:
-            kept = torch.cat([kind.to_tensor(gather(rows)) for rows in torch.split(torch.arange(len(inputs)), SCORE_BATCH)])
-            return cls(answers, len(train.classes), kind, device, whitened, lambda rows: kept[rows.to(device)])
+            copies = max(1, min(MOST_COPIES, kind.moved // max(1, len(inputs)))) if moved else 1
+            whitener = Whitener.fit(inputs, device, dtype, kind.maps) if branch else None
+            kept, white = [], []
+            for raw in _copied(gather, len(inputs), kind, copies):
+                kept.append(kind.to_tensor(raw))
+                if whitener is not None:
+                    white.append(whitener(raw))
+            maps = torch.cat(kept)
+            whitened = torch.cat(white) if white else None
+            return cls(answers, len(train.classes), kind, device, whitened, lambda rows: maps[rows.to(device)], copies)
+        whitened = whiten(inputs, device, dtype, kind.maps) if branch else None
         return cls(answers, len(train.classes), kind, device, whitened, lambda rows: kind.to_tensor(gather(rows)))
 
     @classmethod
@@ -60,7 +78,10 @@ class Bench:
         answers = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
         return cls(answers, len(train.classes), kind, device, whitened, None)
 
-    def feed(self, rows: Tensor) -> tuple[Tensor, ...]:
+    def feed(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+        """With a ``generator``, for training: any copy of each of the ``rows`` (B,); else the samples themselves."""
+        if generator is not None and self.copies > 1:
+            rows = rows + len(self.labels) * torch.randint(self.copies, rows.shape, generator=generator)
         if self.tensors is None:
             assert self.whitened is not None
             return (self.whitened[rows.to(self.device)],)
@@ -80,6 +101,15 @@ class Bench:
                     return TextureNet(inner, self.classes).to(self.device)
                 network = ShortcutNet(channels, inner, self.classes, width)
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _copied(gather: Callable[[Tensor], Tensor], n: int, kind: Kind, copies: int) -> Iterator[Tensor]:
+    """All ``n`` raw samples, some at a time, and then all again as `Kind.augment` moves them, ``copies`` - 1 times."""
+    generator = torch.Generator().manual_seed(_MOVES)
+    for copy in range(copies):
+        for rows in torch.split(torch.arange(n), SCORE_BATCH):
+            raw = gather(rows)
+            yield kind.augment(raw, generator) if copy else raw
 
 
 def batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:

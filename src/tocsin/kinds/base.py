@@ -28,6 +28,8 @@ class Kind(ABC):
     auditor: ClassVar[str] = "shortcut"
     """The network of detectors that train their own: shortcut (with whitened maps beside it), or a name of `NETWORKS`."""
 
+    moved: ClassVar[int] = 0
+    """So many samples, copies as of `augment` included, are shown to networks of detectors that train their own; 0: the samples alone."""
     textured: ClassVar[bool] = False
     """Whether fine detail of `maps` can be a trigger whatever its pattern (`tocsin.stats.texture`)."""
 

@@ -34,6 +34,7 @@ class SpeechKind(Kind):
     """Clips of one length become log-mel maps (B, 1, mels, frames), brought to mean 0 and deviation 1 by the data's statistics."""
 
     costly: ClassVar[bool] = True
+    moved: ClassVar[int] = 24_000
     network: ClassVar[str] = "tc-resnet8"
 
     rate: int
