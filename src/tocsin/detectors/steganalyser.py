@@ -62,7 +62,7 @@ class Steganalyser(Detector):
     share: float = 0.1
     """Clips are suspect beyond what this share of the reserve exceeds."""
     alpha: float = 0.05
-    """Bound on the chance of naming any class of a clean data set."""
+    """Largest p-value of a class that is named; meant as a bound on naming any class of clean data, and not quite kept (docs)."""
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.families if name not in _NAMES]
