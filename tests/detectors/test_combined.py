@@ -66,7 +66,8 @@ def test_where_both_name_a_class_of_speech_what_they_say_is_added_up() -> None:
     either = found[0].flagged | found[1].flagged
     real = canaries < 0
     assert merged.flagged[truth].mean() > 0.94 > max(one.flagged[truth].mean() for one in found)
-    assert merged.flagged[real & ~truth].sum() < 0.5 * either[real & ~truth].sum()
+    assert merged.flagged[real & ~truth].sum() < 0.75 * either[real & ~truth].sum()
+    assert (merged.flagged | ~found[0].flagged).all()  # audio-stego's flags stay
     assert not merged.flagged[real & (labels != 0)].any()
     assert merged.flagged[~real].all()  # canaries are what any member says of them
     assert list(merged.evidence["together"]) == ["a"]

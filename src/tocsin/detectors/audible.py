@@ -2,7 +2,7 @@
 
 Audio steganography (`audio_stego`) hears what some clips of a class share, whoever speaks, and labels that do not fit; it reads no network
 that was trained on the trigger. Confusion Training (`ct`) asks what a network learns, whatever it is. Each flags some clean clips of a
-class that it names, and not the same ones: where both name a class, what they say of a clip is added up.
+class that it names, and not the same ones: where both name a class, what they say of a clip is added up before ct has a say.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Audible(Combined):
     """Bound on the chance of naming any class of a clean data set; audio-stego has nine tenths of it."""
 
     def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """What any member flags; but of a class that several name, the clips down to where their surprise, added up, is no more than what
-        classes that nobody names show (`decide.cut`)."""
+        """What any member flags; but of a class that several name, what the first of them flags and the clips down to where their surprise,
+        added up, is no more than what classes that nobody names show (`decide.cut`)."""
         from tocsin.detectors.decide import cut
 
         flagged, evidence = super().flags(found, train, reserve, real)
@@ -47,9 +47,10 @@ class Audible(Combined):
             return flagged, evidence
         for k in np.flatnonzero(named.sum(0) > 1):
             mine = real & (train.labels == k)
-            summed = np.sum([surprise(unraised(one), rest) for one, names in zip(found, named[:, k], strict=True) if names], axis=0)
+            those = [one for one, names in zip(found, named[:, k], strict=True) if names]
+            summed = np.sum([surprise(unraised(one), rest) for one in those], axis=0)
             together[train.classes[k]] = limit = cut(summed[mine], summed[rest])
-            flagged[mine] = summed[mine] >= limit
+            flagged[mine] = those[0].flagged[mine] | (summed[mine] >= limit)
         return flagged, {**evidence, "together": together}
 
 
