@@ -9,18 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import real
+from overheard import HEARD, overheard
 from tocsin.auditing import audit
 from tocsin.bench.provenance import peak_rss_mb, provenance
-from tocsin.data.dataset import Dataset
 from tocsin.detectors import DETECTORS
-from tocsin.detectors.base import Findings
 from tocsin.detectors.proactive import Proactive
 from tocsin.poisoning import build, poison
 from tocsin.report.model import Report
@@ -57,19 +54,6 @@ ROWS: dict[str, tuple[str, str, dict[str, float]]] = {
     "Narcissus 0.05 %": ("cifar10", "narcissus", {"rate": 0.0005}),
     "All to all 5 %": ("cifar10", "badnet-all-to-all", {"rate": 0.05}),
 }
-
-
-HEARD: list[Findings] = []
-"""What each member of the last joint verdict found."""
-
-
-@dataclass(frozen=True)
-class Overheard(Proactive):
-    """`Proactive` that leaves its members' findings in `HEARD`."""
-
-    def merged(self, found: Sequence[Findings], *data: Dataset, **more: np.ndarray | None) -> Findings:  # type: ignore[override]
-        HEARD[:] = found
-        return super().merged(found, *data, **more)  # type: ignore[arg-type]
 
 
 def cell(row: str, seed: int, detector: str, preset: str, jpeg: bool, canaries: bool, flags: Path) -> dict[str, object]:
@@ -136,7 +120,7 @@ def main() -> None:
     parser.add_argument("--jpeg", action="store_true", help="take the reserve from the JPEG test pictures (CIFAR-10)")
     parser.add_argument("--no-canaries", action="store_true")
     args = parser.parse_args()
-    DETECTORS[Proactive.name] = Overheard
+    DETECTORS[Proactive.name] = overheard(Proactive)
     key = ("row", "seed", "detector", "preset", "jpeg_reserve", "with_canaries")
     lines = map(json.loads, args.out.read_text().splitlines()) if args.out.exists() else ()
     done = {tuple({"detector": "ct", **line}[k] for k in key) for line in lines}

@@ -15,12 +15,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from overheard import HEARD, overheard
 from table_audit import ROWS
 from tocsin.auditing import controlled
 from tocsin.bench.provenance import peak_rss_mb, provenance
@@ -28,7 +28,6 @@ from tocsin.data.dataset import Dataset
 from tocsin.data.ember_shaped import CLASSES, EmberShaped
 from tocsin.data.pairing import match
 from tocsin.data.rows import stacked
-from tocsin.detectors.base import Findings
 from tocsin.detectors.tabular import Tabular
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
@@ -36,17 +35,6 @@ from tocsin.runtime import Runtime
 SIZES = (60_000, 150_000, 300_000, 600_000)
 ATTACKS = ("constrained", "unconstrained", "none")
 RESERVE, RATE = 5_000, 0.01
-HEARD: list[Findings] = []
-"""What each member of the last audit found."""
-
-
-@dataclass(frozen=True)
-class Overheard(Tabular):
-    """`Tabular` that leaves its members' findings in `HEARD`."""
-
-    def merged(self, found: Sequence[Findings], *data: Dataset, **more: np.ndarray | None) -> Findings:  # type: ignore[override]
-        HEARD[:] = found
-        return super().merged(found, *data, **more)  # type: ignore[arg-type]
 
 
 def mapped(place: Path, rows: int, seed: int) -> Dataset:
@@ -83,7 +71,7 @@ def one(place: Path, rows: int, seed: int) -> dict[str, object]:
     names = set(json.loads((place / "columns.json").read_text()))
     before, began = peak_rss_mb(), time.monotonic()
     audited, reserve, _ = match(replace(train, inputs=stacked([train.inputs])), reserve)
-    found, canaries = controlled(Overheard(), audited, reserve, Runtime(device="cpu", seed=seed))
+    found, canaries = controlled(overheard(Tabular)(), audited, reserve, Runtime(device="cpu", seed=seed))
     seconds = time.monotonic() - began
     said = {pair["column"] for rule in found.evidence["rules"].values() for pair in rule}
 

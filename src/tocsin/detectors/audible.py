@@ -18,6 +18,7 @@ from tocsin.detectors.audio_stego import AudioStego, unraised
 from tocsin.detectors.base import Detector, Findings
 from tocsin.detectors.combined import Combined
 from tocsin.detectors.ct import ConfusionTraining
+from tocsin.stats.calibration import surprise
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,3 @@ class Audible(Combined):
             together[train.classes[k]] = limit = cut(summed[mine], summed[rest])
             flagged[mine] = those[0].flagged[mine] | (summed[mine] >= limit)
         return flagged, {**evidence, "together": together}
-
-
-def surprise(scores: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """(N,) -log10 of the share of the ``clean`` (N,) bool that have ``scores`` (N,) as high."""
-    ordered = np.sort(scores[clean])
-    as_high = len(ordered) - np.searchsorted(ordered, scores, side="left")
-    return np.asarray(-np.log10((as_high + 0.5) / (len(ordered) + 1)))

@@ -27,7 +27,7 @@ class Combined(Detector):
     """Base of the detectors that merge what others find: a frozen dataclass whose fields are the settings, with a sentence each."""
 
     allowed: ClassVar[Mapping[str, type[Detector]]]
-    """By name, the detectors that can be members; all of them take canaries."""
+    """By name, the detectors that can be members."""
     weights: ClassVar[Mapping[str, float]] = {}
     """By name, how large a member's part of alpha is beside the others'; 1 where it is not given."""
 
@@ -53,8 +53,17 @@ class Combined(Detector):
         return cls(**{"preset_name": name, **changes})
 
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
-        """Scores (the best rank that any member gives a row), flags and class evidence for ``train``. Raises `InputError`."""
-        found = [member.inspect(train, reserve, runtime, canaries=canaries) for member in self.built()]
+        """Scores (the best rank that any member gives a row), flags and class evidence for ``train``. Raises `InputError`.
+
+        A member that cannot tell canaries from the person's rows is given the latter alone, and recovers none.
+        """
+        real = np.ones(len(train), bool) if canaries is None else canaries < 0
+        found = [
+            member.inspect(train, reserve, runtime, canaries=canaries)
+            if member.takes_canaries
+            else _spread(member.inspect(train if real.all() else train[np.flatnonzero(real)], reserve, runtime), real)
+            for member in self.built()
+        ]
         return self.merged(found, train, reserve, canaries)
 
     def built(self) -> list[Detector]:
@@ -113,6 +122,13 @@ class Combined(Detector):
                 "total": sum(one.timings["total"] for one in found) + now - heard,
             },
         )
+
+
+def _spread(found: Findings, real: np.ndarray) -> Findings:
+    """What was ``found`` in the ``real`` (N,) rows alone, for all N: the others have the lowest score and no flag."""
+    scores, flagged = np.full(len(real), found.scores.min(initial=0), np.float32), np.zeros(len(real), bool)
+    scores[real], flagged[real] = found.scores, found.flagged
+    return replace(found, scores=scores, flagged=flagged)
 
 
 def best_rank(views: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

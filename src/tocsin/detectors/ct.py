@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from tocsin.data.dataset import Dataset, concatenate
 from tocsin.detectors.base import Detector, Findings, preset_of
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
+
+if TYPE_CHECKING:
+    from tocsin.detectors.decide import Verdict
 
 _ROUND_FIELDS = ("pretrain_epochs", "confusion_steps", "confusion_lr", "confusion_momentum", "reserve_weight", "mix_every", "class_weights")
 
@@ -172,7 +175,6 @@ class ConfusionTraining(Detector):
         """
         from tocsin.detectors.decide import DECISIONS, Scored, judged_apart
         from tocsin.detectors.distillation import Distillation
-        from tocsin.detectors.rules import completed
 
         if self.finish and train.kind != "table":
             raise InputError(f"finish: got true, but only rows of a table share a rule; these are {train.kind} data")
@@ -202,7 +204,7 @@ class ConfusionTraining(Detector):
             texture=looks,
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
-        flagged, rules = completed(verdict.flagged, train, reserve, ~ignore) if self.finish else (verdict.flagged, {})
+        verdict = _completed(verdict, train, reserve, ~ignore) if self.finish else verdict
         scores = result.seen_in(verdict.view, () if grain is None else grain.views)
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
         timings = {**result.timings, **inner, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
@@ -210,8 +212,8 @@ class ConfusionTraining(Detector):
             detector=self.name,
             preset=self.preset_name,
             scores=scores[:n],
-            flagged=flagged,
-            classes=tuple(replace(c, flagged=int(flagged[~ignore & (train.labels == c.index)].sum())) for c in verdict.classes),
+            flagged=verdict.flagged,
+            classes=verdict.classes,
             confidence=verdict.confidence,
             threshold=verdict.threshold,
             control=scores[held],
@@ -220,11 +222,20 @@ class ConfusionTraining(Detector):
                 "images trained": result.seen,
                 "settings": asdict(self),
                 "view": verdict.view,
-                **({"rules": rules} if self.finish else {}),
                 **verdict.evidence,
             },
             timings=timings,
         )
+
+
+def _completed(verdict: Verdict, train: Dataset, reserve: Dataset, real: np.ndarray) -> Verdict:
+    """The ``verdict`` with the rows that obey the rule of the flagged ones flagged too; ``real`` (N,): the person's rows."""
+    from tocsin.detectors.rules import completed
+
+    flagged, rules = completed(verdict.flagged, train, reserve, real)
+    counts = np.bincount(train.labels[flagged & real], minlength=len(train.classes)).tolist()
+    classes = tuple(replace(c, flagged=counts[c.index]) for c in verdict.classes)
+    return replace(verdict, flagged=flagged, classes=classes, evidence={**verdict.evidence, "rules": rules})
 
 
 def split_reserve(reserve: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:

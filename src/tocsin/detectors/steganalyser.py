@@ -215,6 +215,7 @@ class Judge:
 
 
 _FAST = Steganalyser()
+# There is no published procedure; paper is ours at length.
 PRESETS: dict[str, Steganalyser] = {"fast": _FAST, "paper": replace(_FAST, preset_name="paper", folds=10, copies=10, steps=1000)}
 """Preset name -> settings."""
 
