@@ -132,3 +132,10 @@ def malware(name: str) -> Dataset:
         x, columns = np.column_stack([x, codes]), (*columns, Column("packer_type", tuple(map(str, levels))))
     kept = np.sort(np.unique(x, axis=0, return_index=True)[1])
     return Dataset.of_arrays(x[kept], z["y"][kept], ("benign", "malware"), kind="table", columns=columns)
+
+
+if __name__ == "__main__":  # NAME FILE.npz: a data set as an npz of x and y, which a grid of `tocsin bench` can name
+    import sys
+
+    every = {"cifar10": cifar10, "gtsrb": lambda: gtsrb()[0], "mnist": mnist, "eurosat": eurosat}[sys.argv[1]]()
+    np.savez(sys.argv[2], x=every.inputs, y=every.labels, classes=np.array(every.classes))
