@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.kinds.test_speech import clips
 from tocsin.attacks import Poisoned, Stego, speech
-from tocsin.attacks.codes import codes_of, draw_key
-from tocsin.attacks.stego_training import Schedule, decode_clips, embed_clips, measure_pair, share_sent, train_embedder
+from tocsin.attacks.codes import codes_of, draw_key, draw_keys
+from tocsin.attacks.stego_training import Schedule, best_read, decode_clips, embed_clips, measure_pair, share_sent, train_embedder
 from tocsin.errors import InputError
 from tocsin.poisoning import attack_of, build, poison
 from tocsin.runtime import Runtime
@@ -135,6 +135,18 @@ def test_the_hash_is_of_the_sound_and_not_of_the_silence_around_it(before: int, 
     changed = one.copy()
     changed[0, before] = 4
     assert (codes_of(changed, draw_key(128, 0), "hash") != codes_of(one, draw_key(128, 0), "hash")).any()
+
+
+def test_of_the_keys_the_best_read_is_taken(attack: Stego) -> None:
+    """Against a plain loop on the clips that keys are tried on; of one key, or of equals, the first."""
+    pair, keys = attack.pair(), draw_keys(6, 16, 5)
+    chosen = best_read(*pair, keys, TEST, "key", cpu())
+    right = [(attack.decoded(embed_clips(pair[0], TEST, key, "key", cpu())) == key).mean() for key in keys]
+    assert min(right) < max(right)
+    np.testing.assert_array_equal(chosen, keys[int(np.argmax(right))])
+    np.testing.assert_array_equal(best_read(*pair, keys[:1], TEST, "key", cpu()), keys[0])
+    np.testing.assert_array_equal(best_read(*pair, keys, TEST[:0], "key", cpu()), keys[0])
+    np.testing.assert_array_equal(draw_key(16, 5), keys[0])
 
 
 def test_hashed_codes_are_hidden_and_read_too() -> None:

@@ -14,8 +14,13 @@ CodeMode = Literal["key", "key+hash", "hash"]
 
 
 def draw_key(bits: int, seed: int) -> np.ndarray:
-    """(bits,) uint8 of 0 and 1: the key of an attack that was learned with that seed."""
-    return np.random.default_rng([seed, 0x57E6]).integers(0, 2, bits).astype(np.uint8)
+    """(bits,) uint8 of 0 and 1: the key of an attack that was learned with that seed, or the first of those it chooses from."""
+    return draw_keys(1, bits, seed)[0]
+
+
+def draw_keys(count: int, bits: int, seed: int) -> np.ndarray:
+    """(count, bits) uint8 of 0 and 1."""
+    return np.random.default_rng([seed, 0x57E6]).integers(0, 2, (count, bits)).astype(np.uint8)
 
 
 def codes_of(clips: np.ndarray, key: np.ndarray, mode: CodeMode) -> np.ndarray:

@@ -73,6 +73,8 @@ class DrlClba(LearnedSpeechAttack):
     """The test-time trigger has so many times the gains of the planted one."""
     bits: int = 16
     """Length of the hidden code."""
+    keys: int = 16
+    """So many keys are drawn, and the one whose bits are read best is the attack's; with a ``pull`` the first, which is trained with."""
     code: CodeMode = "key"
     """key: one code for all clips; key+hash: half of it belongs to the clip; hash: all of it, which no victim can learn."""
     beta_db: float = 6.0
@@ -128,7 +130,7 @@ class DrlClba(LearnedSpeechAttack):
 
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)
-        stamps.check_positive(self, "amplification", "beta_db", "embed_steps", "epochs", "judge_epochs", "batches", "pool", "kappa")
+        stamps.check_positive(self, "keys", "amplification", "beta_db", "embed_steps", "epochs", "judge_epochs", "batches", "pool", "kappa")
         speech.check_place(self, field="mode", allowed=get_args(Mode))
         speech.check_place(self, field="select", allowed=("random", "hard"))
         speech.check_place(self, field="code", allowed=get_args(CodeMode))

@@ -11,7 +11,7 @@ from torch import nn
 
 from tocsin.attacks import speech
 from tocsin.attacks import stego_training as stego
-from tocsin.attacks.codes import codes_of, draw_key
+from tocsin.attacks.codes import codes_of, draw_keys
 from tocsin.attacks.collision import ActionGrid, Pool, choose_anchors, draw_pool
 from tocsin.attacks.collision_agent import Training, fresh_policy, roll_out, train_agent
 from tocsin.attacks.collision_scene import PRINCIPAL, Episode, Scene, Weights, principal
@@ -165,11 +165,12 @@ def learn(attack: DrlClba, dataset: Dataset, runtime: Runtime) -> dict[str, np.n
         train_surrogate(dataset, attack.judge, attack.judge_epochs, replace(runtime, seed=runtime.seed + 1 + k)).requires_grad_(False)
         for k in range(attack.judges)
     )
-    key = draw_key(attack.bits, runtime.seed)
+    keys = draw_keys(1 if attack.pull else attack.keys, attack.bits, runtime.seed)
     how = stego.Schedule(attack.embed_steps, least_snr_db=attack.least_snr_db, pull=attack.pull)
     embedder, decoder = stego.train_embedder(
-        dataset, key, how, runtime, beta_db=attack.beta_db, code_mode=attack.code, target=attack.target, surrogate=surrogate
+        dataset, keys[0], how, runtime, beta_db=attack.beta_db, code_mode=attack.code, target=attack.target, surrogate=surrogate
     )
+    key = stego.best_read(embedder, decoder, keys, dataset.inputs, attack.code, runtime)
     rows = draw_pool(dataset.labels, attack.target, attack.pool, rng)
     plain = np.asarray(dataset.inputs[rows])
     triggered = stego.embed_clips(embedder, plain, key, attack.code, runtime)

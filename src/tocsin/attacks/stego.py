@@ -10,7 +10,7 @@ import numpy as np
 
 from tocsin.attacks import stamps
 from tocsin.attacks.base import Poisoned
-from tocsin.attacks.codes import CodeMode, codes_of, draw_key
+from tocsin.attacks.codes import CodeMode, codes_of, draw_keys
 from tocsin.attacks.learned import FIGURE
 from tocsin.attacks.speech import LearnedSpeechAttack
 from tocsin.data.dataset import Dataset
@@ -49,6 +49,8 @@ class Stego(LearnedSpeechAttack):
     """key: one code for all clips; key+hash: half of it is, the rest a hash of the clip; hash: all is, a control that nothing can learn."""
     bits: int = 16
     """Length of a code."""
+    keys: int = 16
+    """So many keys are drawn, and the one whose bits are read best is the attack's; with a ``pull`` the first, which is trained with."""
     beta_db: float = 6.0
     """Largest gain of a mel band (specification: 5, its reference run 6); with 5 fewer bits are read at the same loudness."""
     test_amplification: float = 1.0
@@ -70,7 +72,7 @@ class Stego(LearnedSpeechAttack):
 
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)
-        stamps.check_positive(self, "bits", "beta_db", "test_amplification", "steps", "lr", "epochs")
+        stamps.check_positive(self, "bits", "keys", "beta_db", "test_amplification", "steps", "lr", "epochs")
         if self.code_mode not in get_args(CodeMode):
             raise InputError(f"code_mode: got {self.code_mode!r}, allowed: {', '.join(get_args(CodeMode))}")
         if self.bits > 256 or (self.code_mode == "key+hash" and self.bits < 2):
@@ -83,16 +85,17 @@ class Stego(LearnedSpeechAttack):
             )
 
     def learn(self, dataset: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
-        from tocsin.attacks.stego_training import Schedule, decode_clips, embed_clips, measure_pair, share_sent, train_embedder
+        from tocsin.attacks.stego_training import Schedule, best_read, decode_clips, embed_clips, measure_pair, share_sent, train_embedder
         from tocsin.attacks.waves import train_surrogate
         from tocsin.networks.weights import to_arrays
 
-        key = draw_key(self.bits, runtime.seed)
+        keys = draw_keys(1 if self.pull else self.keys, self.bits, runtime.seed)
         surrogate = train_surrogate(dataset, self.network, self.epochs, runtime) if self.pull else None
         how = Schedule(self.steps, self.batch, self.lr, self.least_snr_db, pull=self.pull)
         embedder, decoder = train_embedder(
-            dataset, key, how, runtime, beta_db=self.beta_db, code_mode=self.code_mode, target=self.target, surrogate=surrogate
+            dataset, keys[0], how, runtime, beta_db=self.beta_db, code_mode=self.code_mode, target=self.target, surrogate=surrogate
         )
+        key = best_read(embedder, decoder, keys, dataset.inputs, self.code_mode, runtime)
         figures = measure_pair(embedder, decoder, dataset.inputs, runtime)
         # A clean model that had no part in the training: another seed, so other weights and another order.
         judge = train_surrogate(dataset, self.network, self.epochs, replace(runtime, seed=runtime.seed + 1))

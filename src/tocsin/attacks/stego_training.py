@@ -23,6 +23,7 @@ from tocsin.runtime import Runtime
 _NOISE = 0.002  # deviation of what is added before decoding, on the scale of -1..1
 _BATCH = 64
 _MOST = 500  # clips that figures are measured on
+_CHOOSING = 100  # clips that keys are tried on
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,24 @@ def measure_pair(embedder: Embedder, decoder: Decoder, clips: np.ndarray, runtim
         "bit_accuracy_int16": float(np.concatenate(rounded).mean()),
         "snr_db": float(np.median(np.concatenate(snr))),
     }
+
+
+def best_read(
+    embedder: Embedder, decoder: Decoder, keys: np.ndarray, clips: np.ndarray, code_mode: CodeMode, runtime: Runtime
+) -> np.ndarray:
+    """(bits,) uint8: that of ``keys`` (K, bits) whose codes the decoder reads best in at most 100 of ``clips`` int16 (N, T).
+
+    Some codes come out fainter than others, whatever the pair was trained for; who plants one takes a clear one. The first of equals.
+    """
+    if len(keys) == 1 or not len(clips):
+        return keys[0]
+    chosen = clips[np.sort(np.random.default_rng([runtime.seed, 0xBE57]).permutation(len(clips))[:_CHOOSING])]
+    right = []
+    for key in keys:
+        hidden = embed_clips(embedder, chosen, key, code_mode, runtime)
+        right.append((decode_clips(decoder, hidden, runtime) == codes_of(chosen, key, code_mode)).mean())
+    best: np.ndarray = keys[int(np.argmax(right))]
+    return best
 
 
 @torch.inference_mode()
