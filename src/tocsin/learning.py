@@ -166,11 +166,12 @@ def fit(
     runtime: Runtime,
     *,
     stage: str = "training",
+    bend: Callable[[Tensor], Tensor] | None = None,
 ) -> Classifier:
     """Trains ``network`` in place and returns it in eval mode on the runtime's device.
 
     ``inputs`` raw samples (N, ...), ``labels`` (N,). Order and augmentation derive from ``runtime.seed``; progress is
-    reported under ``stage``. Raises `InputError` for fewer than two samples.
+    reported under ``stage``. ``bend``: what is descended, made of a batch's mean loss. Raises `InputError` for fewer than two samples.
     """
     n = len(labels)
     if n < 2:
@@ -194,7 +195,7 @@ def fit(
             with autocast(device):
                 logits = network(x)
             loss = F.cross_entropy(logits.float(), answers[rows.to(device)], label_smoothing=settings.label_smoothing)
-            descend(optimizer, loss)
+            descend(optimizer, loss if bend is None else bend(loss))
             if step % 20 == 19 or step == steps - 1:
                 runtime.progress(stage, (step + 1) / steps)
     return network.eval()

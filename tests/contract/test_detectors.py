@@ -124,6 +124,7 @@ TABLE = {
     "boosting": Row(small_table, {"trees": 4, "keep": (0.2,)}, tpr=None, clean_seeds=0),
     "value-shift": Row(small_table, tpr=None, clean_seeds=0),
     "tabular": Row(small_table, {"members": ("boosting", "value-shift")}, tpr=None, clean_seeds=0),
+    "abl": Row(read_pictures, {"epochs": 1}, tpr=None, clean_seeds=0),
     # The verdict is tests/detectors/test_combined.py's, its auditors' power tests/detectors/test_audio_stego.py's.
     "audible": Row(few_words, {"members": ("audio-stego",)}, share=0.35, tpr=None, clean_seeds=0),
     # Its auditors have rows of their own; how they are merged is tests/detectors/test_combined.py's.

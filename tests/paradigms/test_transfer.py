@@ -114,7 +114,7 @@ def test_a_patch_is_found_in_what_an_encoder_is_tuned_to_and_clean_data_are_left
 
 def test_all_that_read_pictures_are_defined() -> None:
     named = defined_in("transfer")
-    assert {"ct", "asset", "ss", "ac", "scan", "spectre", "beatrix", "strip", "sentinet", "frequency"} <= set(named)
+    assert {"ct", "asset", "ss", "ac", "scan", "spectre", "beatrix", "strip", "sentinet", "frequency", "abl"} <= set(named)
     assert not {"tabular", "audio-stego"} & set(named)
 
 

@@ -15,7 +15,7 @@ CodeMode = Literal["key", "key+hash", "hash"]
 
 def draw_key(bits: int, seed: int) -> np.ndarray:
     """(bits,) uint8 of 0 and 1: the key of an attack that was learned with that seed, or the first of those it chooses from."""
-    return draw_keys(1, bits, seed)[0]
+    return np.asarray(draw_keys(1, bits, seed)[0])
 
 
 def draw_keys(count: int, bits: int, seed: int) -> np.ndarray:

@@ -159,14 +159,13 @@ def best_read(
     Some codes come out fainter than others, whatever the pair was trained for; who plants one takes a clear one. The first of equals.
     """
     if len(keys) == 1 or not len(clips):
-        return keys[0]
+        return np.asarray(keys[0])
     chosen = clips[np.sort(np.random.default_rng([runtime.seed, 0xBE57]).permutation(len(clips))[:_CHOOSING])]
     right = []
     for key in keys:
         hidden = embed_clips(embedder, chosen, key, code_mode, runtime)
         right.append((decode_clips(decoder, hidden, runtime) == codes_of(chosen, key, code_mode)).mean())
-    best: np.ndarray = keys[int(np.argmax(right))]
-    return best
+    return np.asarray(keys[int(np.argmax(right))])
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tocsin.detectors.abl import Abl
 from tocsin.detectors.ac import ActivationClustering
 from tocsin.detectors.asset import Asset
 from tocsin.detectors.audible import Audible
@@ -32,6 +33,7 @@ _DETECTORS: tuple[type[Detector], ...] = (
     Strip,
     SentiNet,
     Frequency,
+    Abl,
     AudioStego,
     Steganalyser,
     Boosting,
@@ -53,6 +55,7 @@ def usual_detector(kind: str) -> str:
 
 __all__ = [
     "DETECTORS",
+    "Abl",
     "ActivationClustering",
     "Asset",
     "Audible",
