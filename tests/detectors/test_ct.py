@@ -265,8 +265,6 @@ def test_settings_that_these_data_cannot_have_are_refused_before_any_training(fe
     monkeypatch.setattr("tocsin.detectors.distillation.pretrain", lambda *args: pytest.fail("it trained"))
     with pytest.raises(InputError, match="confused_layers: got first"):
         replace(TINY, confused_layers="first").inspect(few, reserve, Runtime(device="cpu"))
-    with pytest.raises(InputError, match="finish: got true, but only rows of a table"):
-        replace(TINY, finish=True).inspect(few, reserve, Runtime(device="cpu"))
     tiny = [replace(data, inputs=data.inputs[:, :6, :6]) for data in (few, reserve)]
     with pytest.raises(InputError, match="texture: only pictures"):
         TINY.inspect(*tiny, Runtime(device="cpu"))

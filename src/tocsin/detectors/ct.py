@@ -22,6 +22,7 @@ from tocsin.runtime import Runtime
 
 if TYPE_CHECKING:
     from tocsin.detectors.decide import Verdict
+    from tocsin.detectors.distillation import Distillation
 
 _ROUND_FIELDS = ("pretrain_epochs", "confusion_steps", "confusion_lr", "confusion_momentum", "reserve_weight", "mix_every", "class_weights")
 
@@ -120,8 +121,9 @@ class ConfusionTraining(Detector):
     decision: Literal["tail", "control", "likelihood", "em"] = "tail"
     """tail (ours: classes are compared with each other), control (ours: each class with its own reserve), the published simplified
     likelihood test, or its older variant with a constrained two-Gaussian EM."""
-    finish: bool = False
-    """Tables: rows of a named class that obey the rule which its flagged rows share are flagged too (`rules`), whatever their score."""
+    finish: bool = True
+    """Samples of a named class that have in common what sets its flagged ones apart are flagged too, whatever their score: rows of a table
+    that obey their rule (`rules`), pictures that look like them (`likeness`). Not of sounds, and not with the published decisions."""
     alpha: float = 0.01
     """tail, control: bound on the chance of naming any class of a clean data set, as the control and the other classes predict it."""
 
@@ -176,8 +178,6 @@ class ConfusionTraining(Detector):
         from tocsin.detectors.decide import DECISIONS, Scored, judged_apart
         from tocsin.detectors.distillation import Distillation
 
-        if self.finish and train.kind != "table":
-            raise InputError(f"finish: got true, but only rows of a table share a rule; these are {train.kind} data")
         if len(train.classes) < 2:
             raise InputError("the training data has one class only; Confusion Training needs at least two")
         began = time.monotonic()
@@ -204,10 +204,14 @@ class ConfusionTraining(Detector):
             texture=looks,
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
-        verdict = _completed(verdict, train, reserve, ~ignore) if self.finish else verdict
         scores = result.seen_in(verdict.view, () if grain is None else grain.views)
+        if self.finish and train.kind == "table" and self.decision in ("tail", "control"):
+            verdict = _completed(verdict, train, reserve, ~ignore)
+        elif self.finish and train.kind == "image" and self.decision == "tail":
+            verdict, scores = _extended(verdict, scores, train, work, ~ignore)
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
-        timings = {**result.timings, **inner, "deciding": time.monotonic() - decided, "total": time.monotonic() - began}
+        deciding = time.monotonic() - decided - result.timings.get("likeness", 0.0)
+        timings = {**result.timings, **inner, "deciding": deciding, "total": time.monotonic() - began}
         return Findings(
             detector=self.name,
             preset=self.preset_name,
@@ -226,6 +230,24 @@ class ConfusionTraining(Detector):
             },
             timings=timings,
         )
+
+
+def _extended(verdict: Verdict, scores: np.ndarray, train: Dataset, work: Distillation, real: np.ndarray) -> tuple[Verdict, np.ndarray]:
+    """(``verdict`` with the pictures that look like the flagged ones flagged too, ``scores`` that put them beside these)."""
+    flagged = work.like_flagged(verdict.flagged)
+    added = flagged & ~verdict.flagged
+    if not added.any():
+        return verdict, scores
+    classes, scores = [], scores.copy()
+    for entry in verdict.classes:
+        mine = (train.labels == entry.index) & real
+        more = np.flatnonzero(mine & added)
+        if len(more):
+            lowest = scores[: len(train)][mine & verdict.flagged].min()
+            scores[more] = np.maximum(scores[more], lowest)
+        classes.append(replace(entry, flagged=int(flagged[mine].sum())))
+    said = {train.classes[k]: int(count) for k, count in enumerate(np.bincount(train.labels[added], minlength=len(train.classes))) if count}
+    return replace(verdict, flagged=flagged, classes=tuple(classes), evidence={**verdict.evidence, "likeness": said}), scores
 
 
 def _completed(verdict: Verdict, train: Dataset, reserve: Dataset, real: np.ndarray) -> Verdict:
@@ -277,7 +299,6 @@ _TABLE = ConfusionTraining(
     class_weights=(True,) * 5,
     norm="split",
     decision="control",
-    finish=True,
 )
 PRESETS: dict[str, ConfusionTraining] = {
     "fast": _FAST,

@@ -9,7 +9,6 @@ import copy
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from tocsin.data.dataset import Dataset
 from tocsin.detectors.confusion import ConfuseSettings, PretrainSettings, confuse, penultimate, pretrain, score
 from tocsin.detectors.rounds import Store, combine, distil, median_band, place
 from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
-from tocsin.detectors.workbench import SCORE_BATCH, Bench
+from tocsin.detectors.workbench import SCORE_BATCH, Bench, side_by_side
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime, Ticker
 from tocsin.stats.texture import LEAST_SIDE
@@ -89,6 +88,15 @@ class Distillation:
         """All rounds. Raises `AuditIncomplete` where a checkpoint cannot be written."""
         self._prepare()
         return self._rounds()
+
+    def like_flagged(self, flagged: np.ndarray) -> np.ndarray:
+        """After `run`: (n,) bool, ``flagged`` (n,) and the pictures that look like the flagged ones of their class (`likeness`)."""
+        from tocsin.detectors.likeness import extended
+
+        began = time.monotonic()
+        out = extended(flagged, self.bench, self.groups, self.ignore, self.distinct, self.runtime)
+        self.timings["likeness"] = time.monotonic() - began
+        return out
 
     def run_in_texture(self, how: ConfusionTraining) -> Distilled:
         """After `run`: the same rows, in the same folds, once more as texture. Its one view a round is the sharpened one."""
@@ -198,7 +206,7 @@ class Distillation:
             half = fold[k // 2] == k % 2 if how.rotate else None
             return self._member(r, k, torch.from_numpy(mine), half, settings, weights[k], ticker)
 
-        results = self._side_by_side(member)
+        results = side_by_side(member, how.members, self.device)
         margin, loss = (np.stack([result[i] for result in results]) for i in (0, 1))  # type: ignore[misc]
         if crossed:  # a sample is scored by the members of the other fold alone
             foreign = np.stack([fold[k // 2] != k % 2 for k in range(how.members)])
@@ -229,20 +237,6 @@ class Distillation:
         if k == 0 and r == how.rounds - 1 and self.featured:
             self.features = penultimate(network, self.bench, self.n)
         return margin, loss, pretrained
-
-    def _side_by_side(self, member: Any) -> list[tuple[np.ndarray, np.ndarray, nn.Module | None]]:
-        """Members in threads of one core each on a CPU: for small networks that beats one member on all cores by half."""
-        cores = torch.get_num_threads()
-        lanes = min(self.how.members, cores) if self.device.type == "cpu" else 1
-        if lanes == 1:
-            return [member(k) for k in range(self.how.members)]
-        each = max(1, cores // lanes)
-        try:
-            # OpenMP keeps a number of threads per calling thread, so each lane sets its own.
-            with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(each,)) as pool:
-                return list(pool.map(member, range(self.how.members)))
-        finally:
-            torch.set_num_threads(cores)
 
     def _folds(self, r: int) -> np.ndarray:
         """(pairs of members, n + m) 0 or 1: which member of a pair may be trained on a row in round ``r``; drawn anew each round."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +21,13 @@ from tocsin.networks.texture import TextureNet
 from tocsin.stats.texture import texture
 from tocsin.stats.whitening import Whitener, whiten
 
+T = TypeVar("T")
 SCORE_BATCH = 256
 """Samples a forward pass without gradients: small enough that a layer's activations stay in a CPU's second-level cache."""
 MOST_COPIES = 8
 """Of a sample, where the kind wants networks to be trained on moved ones too."""
 _MOVES = 0x3C  # their seed: like the samples themselves, they are the same for all seeds of an audit
-_SEEDING = threading.Lock()  # layers draw from torch's one global generator, and members are built in threads
+SEEDING = threading.Lock()  # layers draw from torch's one global generator, and members are built in threads
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Bench:
     def network(self, name: str, width: float, seed: int) -> nn.Module:
         """A fresh network whose first weights depend on ``seed`` alone. ``shortcut``: what is that for this kind of data."""
         channels = self.kind.channels
-        with _SEEDING:
+        with SEEDING:
             if self.whitened is None:
                 return build_network(self.kind.auditor if name == "shortcut" else name, channels, self.classes, seed).to(self.device)
             with torch.random.fork_rng(devices=[]):
@@ -119,6 +122,21 @@ def batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Ten
         order = rows[torch.randperm(len(rows), generator=generator)]
         for start in range(0, len(order) - size + 1, size):
             yield order[start : start + size]
+
+
+def side_by_side(job: Callable[[int], T], count: int, device: torch.device) -> list[T]:
+    """What ``job`` gives for 0..count-1, in threads of one core each on a CPU: for small networks that beats one on all cores by half."""
+    cores = torch.get_num_threads()
+    lanes = min(count, cores) if device.type == "cpu" else 1
+    if lanes == 1:
+        return [job(k) for k in range(count)]
+    each = max(1, cores // lanes)
+    try:
+        # OpenMP keeps a number of threads per calling thread, so each lane sets its own.
+        with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+            return list(pool.map(job, range(count)))
+    finally:
+        torch.set_num_threads(cores)
 
 
 def sweep(

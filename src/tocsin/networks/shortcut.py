@@ -21,13 +21,7 @@ class ShortcutNet(nn.Module):
 
     def __init__(self, channels: int, whitened: int, classes: int, width: float = 1.0) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        inner = channels
-        for outer, kernel, stride in _LAYERS:
-            outer = int(outer * width)
-            layers += [nn.Conv2d(inner, outer, kernel, stride, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU()]
-            inner = outer
-        self.trunk = nn.Sequential(*layers)
+        self.trunk, inner = _trunk(channels, width)
         self.head = nn.Linear(inner, classes)
         self.branch = nn.Linear(whitened, classes)
         nn.init.zeros_(self.branch.weight)
@@ -44,3 +38,27 @@ class ShortcutNet(nn.Module):
     def _pooled(self, pixels: Tensor) -> Tensor:
         pooled: Tensor = self.trunk(pixels).amax(dim=(2, 3)).float()
         return pooled
+
+
+class TrunkNet(nn.Module):
+    """The convolutions of `ShortcutNet` alone: pixels (B, C, H, W) to logits (B, classes)."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.trunk, inner = _trunk(channels, 1.0)
+        self.head = nn.Linear(inner, classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.trunk(pixels).amax(dim=(2, 3)).float())
+        return logits
+
+
+def _trunk(channels: int, width: float) -> tuple[nn.Sequential, int]:
+    """The convolutions, and the channels that they give."""
+    layers: list[nn.Module] = []
+    inner = channels
+    for outer, kernel, stride in _LAYERS:
+        outer = int(outer * width)
+        layers += [nn.Conv2d(inner, outer, kernel, stride, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU()]
+        inner = outer
+    return nn.Sequential(*layers), inner

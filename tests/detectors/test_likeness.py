@@ -1,0 +1,126 @@
+"""Further pictures that look like the flagged ones: found where these share a moving blob, and next to none where they share nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.detectors.handmade import noise_set
+from tocsin.data.dataset import Dataset, concatenate
+from tocsin.detectors import likeness
+from tocsin.detectors.base import ClassEvidence
+from tocsin.detectors.ct import ConfusionTraining, _extended
+from tocsin.detectors.decide import Verdict
+from tocsin.detectors.likeness import extended
+from tocsin.detectors.workbench import Bench
+from tocsin.runtime import Runtime
+
+CPU = Runtime(device="cpu", seed=4)
+N, CLASSES = 900, 3
+DISTINCT = np.full(CLASSES, 60)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "_STEPS", 60)
+    monkeypatch.setattr(likeness, "_BATCH", 32)
+    monkeypatch.setattr(likeness, "ROUNDS", 2)
+
+
+def blobs(data: Dataset, rows: np.ndarray) -> Dataset:
+    """``data`` with a magenta square of 5 pixels in another place of each of the ``rows``."""
+    rng, x = np.random.default_rng(7), np.array(data.inputs)
+    for row in rows:
+        top, left = rng.integers(0, x.shape[1] - 5, 2)
+        x[row, top : top + 5, left : left + 5] = (255, 0, 255)
+    return replace(data, inputs=x)
+
+
+def bench_of(planted: np.ndarray) -> Bench:
+    """900 pictures of noise in three classes, blobs in the rows ``planted``, and 180 clean ones in reserve."""
+    clean, reserve = noise_set(N, 0, classes=CLASSES, size=16), noise_set(180, 1, classes=CLASSES, size=16)
+    train = blobs(clean, planted)
+    joined = concatenate(train, reserve)
+    return Bench.of(joined.inputs, joined.labels, train, torch.device("cpu"), branch=False)
+
+
+def rows_of(k: int, count: int) -> np.ndarray:
+    return np.flatnonzero(np.arange(N) % CLASSES == k)[:count]
+
+
+def flags(rows: np.ndarray) -> np.ndarray:
+    return np.isin(np.arange(N), rows)
+
+
+def test_what_looks_like_the_flagged_ones_is_found_and_little_else() -> None:
+    planted = rows_of(0, 60)
+    found = extended(flags(planted[:20]), bench_of(planted), np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    assert found[planted].mean() > 0.9
+    assert (found & ~flags(planted)).sum() <= 5
+
+
+def test_flagged_samples_that_share_nothing_bring_few_others() -> None:
+    first = flags(rows_of(0, 20))
+    found = extended(first, bench_of(np.empty(0, np.int64)), np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    assert (found >= first).all()
+    assert (found & ~first).sum() <= 0.03 * N / CLASSES
+
+
+def test_rows_of_other_classes_and_those_to_be_left_alone_stay_as_they_are() -> None:
+    planted, covers = rows_of(0, 40), rows_of(1, 3)
+    ignore = flags(planted[30:])
+    found = extended(flags(planted[:20]), bench_of(np.concatenate([planted, covers])), np.arange(N), ignore, DISTINCT, CPU)
+    assert found[planted[20:30]].mean() > 0.6
+    assert not found[planted[30:]].any()
+    assert not found[covers].any()
+
+
+@pytest.mark.parametrize("count", [0, likeness.LEAST - 1, N // CLASSES])
+def test_too_few_and_whole_classes_are_not_learned_from(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "_trained", lambda *args: pytest.fail("it trained"))
+    first = flags(rows_of(0, count))
+    np.testing.assert_array_equal(extended(first, bench_of(first.nonzero()[0]), np.arange(N), np.zeros(N, bool), DISTINCT, CPU), first)
+
+
+def test_the_same_seed_gives_the_same_answer_in_one_thread_and_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "_STEPS", 10)
+    monkeypatch.setattr(likeness, "ROUNDS", 1)
+    planted, odds = rows_of(0, 40), []
+    bench, before = bench_of(planted), torch.get_num_threads()
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            odds.append(likeness._odds(planted[:20], np.arange(200, 500), np.arange(300) % 2, 100, bench, [1, 0, 0], CPU, "")[0])
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*odds)
+
+
+def test_what_is_added_stands_beside_what_was_flagged() -> None:
+    train = noise_set(12, 0)  # classes 0, 1, 2 in turns
+    first, added = np.isin(np.arange(12), [0, 3]), np.isin(np.arange(12), [6])
+    entries = tuple(ClassEvidence(k, str(k), 4, 2 if k == 0 else 0, 1.0, 0.5, k == 0) for k in range(3))
+    scores = np.arange(14, 0, -1).astype(np.float32)
+    work = SimpleNamespace(like_flagged=lambda flagged: flagged | added)
+    verdict, ranked = _extended(Verdict(first, entries, 0.9, 5.0), scores, train, work, np.ones(12, bool))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(verdict.flagged, first | added)
+    assert [c.flagged for c in verdict.classes] == [3, 0, 0]
+    assert ranked[6] == ranked[3] == scores[3]
+    np.testing.assert_array_equal(np.delete(ranked, 6), np.delete(scores, 6))
+    assert verdict.evidence["likeness"] == {"0": 1}
+    alone = SimpleNamespace(like_flagged=lambda flagged: flagged)
+    same, untouched = _extended(verdict, scores, train, alone, np.ones(12, bool))  # type: ignore[arg-type]
+    assert same is verdict
+    assert untouched is scores
+
+
+def test_published_decisions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.detectors.distillation.Distillation.like_flagged", lambda *args: pytest.fail("asked"))
+    train, reserve = noise_set(90, 0), noise_set(60, 1)
+    quick = {"pretrain_epochs": (0.1,) * 3, "pretrain_least": 2, "confusion_steps": (2,) * 3}
+    ConfusionTraining(decision="likelihood", **quick).inspect(train, reserve, CPU)  # type: ignore[arg-type]
+    ConfusionTraining(finish=False, **quick).inspect(train, reserve, CPU)  # type: ignore[arg-type]
