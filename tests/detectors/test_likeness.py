@@ -63,6 +63,13 @@ def test_what_looks_like_the_flagged_ones_is_found_and_little_else() -> None:
     assert (found & ~flags(planted)).sum() <= 5
 
 
+def test_false_alarms_among_the_flagged_open_no_door() -> None:
+    planted, wrong = rows_of(0, 60), rows_of(0, N)[-5:]
+    found = extended(flags(np.concatenate([planted[:25], wrong])), bench_of(planted), np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    assert found[planted].mean() > 0.7
+    assert (found & ~flags(planted)).sum() <= 5 + 3
+
+
 def test_flagged_samples_that_share_nothing_bring_few_others() -> None:
     first = flags(rows_of(0, 20))
     found = extended(first, bench_of(np.empty(0, np.int64)), np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
@@ -122,5 +129,5 @@ def test_published_decisions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("tocsin.detectors.distillation.Distillation.like_flagged", lambda *args: pytest.fail("asked"))
     train, reserve = noise_set(90, 0), noise_set(60, 1)
     quick = {"pretrain_epochs": (0.1,) * 3, "pretrain_least": 2, "confusion_steps": (2,) * 3}
-    ConfusionTraining(decision="likelihood", **quick).inspect(train, reserve, CPU)  # type: ignore[arg-type]
-    ConfusionTraining(finish=False, **quick).inspect(train, reserve, CPU)  # type: ignore[arg-type]
+    ConfusionTraining(decision="likelihood", finish=True, **quick).inspect(train, reserve, CPU)  # type: ignore[arg-type]
+    ConfusionTraining(**quick).inspect(train, reserve, CPU)  # type: ignore[arg-type]

@@ -23,12 +23,13 @@ from tocsin.runtime import Runtime, Ticker
 
 LEAST = 8
 """Flagged samples of a class that are learned from, at least."""
-ROUNDS = 3
+ROUNDS = 4
 """In each the samples that the last one added are learned from as well; those that were flagged at first stay."""
 THIRDS = 3
 """Networks for either half of the clean samples. Each leaves out one part of the flagged ones, which it scores afterwards."""
 DOUBT = 0.05
-"""A further sample must look more like the flagged ones than this share of these do to networks that were not trained on them."""
+"""A further sample must look more like the flagged ones than this share of these do to networks that were not trained on them; those that
+look like clean samples of the class are false alarms, and say nothing."""
 MOST = 20_000
 """Samples of other classes that are taken for clean."""
 _STEPS, _BATCH, _LR = 150, 64, 0.05
@@ -76,10 +77,13 @@ def _of_class(
         odds[: len(rest)][like[~first]] = own[~first[like]]  # what the last round added was trained on
         level = by_class(odds, labels[asked], inspected, distinct)
         limit = cut(level[: len(rest)], level[len(rest) : inspected])
-        limit = max(
-            limit, level[inspected:][labels[reserve] == k].max(initial=-np.inf)
-        )  # a family of the class's own is in its reserve too
-        new = (level[: len(rest)] >= limit) & (odds[: len(rest)] > np.quantile(own, DOUBT))
+        # A family of the class's own is in its reserve too.
+        clean = odds[inspected:][labels[reserve] == k].max(initial=-np.inf)
+        alike = own[own > clean]
+        if not len(alike):
+            break
+        seen = odds[: len(rest)]
+        new = (level[: len(rest)] >= limit) & (seen > clean) & (seen > np.quantile(alike, DOUBT))
         if int(new.sum()) <= added:  # it grows no more
             break
         like[~first], added = new, int(new.sum())
