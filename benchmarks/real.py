@@ -134,8 +134,18 @@ def malware(name: str) -> Dataset:
     return Dataset.of_arrays(x[kept], z["y"][kept], ("benign", "malware"), kind="table", columns=columns)
 
 
-if __name__ == "__main__":  # NAME FILE.npz: a data set as an npz of x and y, which a grid of `tocsin bench` can name
-    import sys
+def main() -> None:
+    """Writes a data set as an npz of x, y and classes, which a grid of `tocsin bench` can name: real.py cifar10 FILE.npz"""
+    import argparse
 
-    every = {"cifar10": cifar10, "gtsrb": lambda: gtsrb()[0], "mnist": mnist, "eurosat": eurosat}[sys.argv[1]]()
-    np.savez(sys.argv[2], x=every.inputs, y=every.labels, classes=np.array(every.classes))
+    known = {"cifar10": cifar10, "gtsrb": lambda: gtsrb()[0], "mnist": mnist, "eurosat": eurosat}
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("name", choices=list(known))
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    data = known[args.name]()
+    np.savez(args.out, x=data.inputs, y=data.labels, classes=np.array(data.classes))
+
+
+if __name__ == "__main__":
+    main()

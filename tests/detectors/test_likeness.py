@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from tests.detectors import coloured
 from tests.detectors.handmade import noise_set
 from tocsin.data.dataset import Dataset, concatenate
 from tocsin.detectors import likeness
 from tocsin.detectors.base import ClassEvidence
+from tocsin.detectors.confusion import PretrainSettings
 from tocsin.detectors.ct import ConfusionTraining, _extended
 from tocsin.detectors.decide import Verdict
 from tocsin.detectors.likeness import extended
 from tocsin.detectors.workbench import Bench
+from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
 CPU = Runtime(device="cpu", seed=4)
@@ -26,8 +29,7 @@ DISTINCT = np.full(CLASSES, 60)
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likeness, "_STEPS", 60)
-    monkeypatch.setattr(likeness, "_BATCH", 32)
+    monkeypatch.setattr(likeness, "_TRAINING", PretrainSettings(steps=60, lr=0.05, batch=64))
     monkeypatch.setattr(likeness, "ROUNDS", 2)
 
 
@@ -88,14 +90,13 @@ def test_rows_of_other_classes_and_those_to_be_left_alone_stay_as_they_are() -> 
 
 @pytest.mark.parametrize("count", [0, likeness.LEAST - 1, N // CLASSES])
 def test_too_few_and_whole_classes_are_not_learned_from(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likeness, "_trained", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr(likeness, "pretrain", lambda *args: pytest.fail("it trained"))
     first = flags(rows_of(0, count))
     np.testing.assert_array_equal(extended(first, bench_of(first.nonzero()[0]), np.arange(N), np.zeros(N, bool), DISTINCT, CPU), first)
 
 
 def test_the_same_seed_gives_the_same_answer_in_one_thread_and_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likeness, "_STEPS", 10)
-    monkeypatch.setattr(likeness, "ROUNDS", 1)
+    monkeypatch.setattr(likeness, "_TRAINING", PretrainSettings(steps=10, lr=0.05, batch=64))
     planted, odds = rows_of(0, 40), []
     bench, before = bench_of(planted), torch.get_num_threads()
     try:
@@ -125,9 +126,11 @@ def test_what_is_added_stands_beside_what_was_flagged() -> None:
     assert untouched is scores
 
 
-def test_published_decisions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tocsin.detectors.distillation.Distillation.like_flagged", lambda *args: pytest.fail("asked"))
+def test_published_decisions_and_sounds_have_no_likeness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.detectors.distillation.pretrain", lambda *args: pytest.fail("it trained"))
     train, reserve = noise_set(90, 0), noise_set(60, 1)
-    quick = {"pretrain_epochs": (0.1,) * 3, "pretrain_least": 2, "confusion_steps": (2,) * 3}
-    ConfusionTraining(decision="likelihood", finish=True, **quick).inspect(train, reserve, CPU)  # type: ignore[arg-type]
-    ConfusionTraining(**quick).inspect(train, reserve, CPU)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="finish: got true with image data and decision=likelihood"):
+        ConfusionTraining(decision="likelihood", finish=True).inspect(train, reserve, CPU)
+    heard = coloured.spoken(40, seed=1), coloured.spoken(40, seed=2)
+    with pytest.raises(InputError, match="finish: got true with speech data"):
+        ConfusionTraining(finish=True).inspect(*heard, CPU)

@@ -123,8 +123,8 @@ class ConfusionTraining(Detector):
     likelihood test, or its older variant with a constrained two-Gaussian EM."""
     finish: bool = False
     """Samples of a named class that have in common what sets its flagged ones apart are flagged too, whatever their score: rows of a table
-    that obey their rule (`rules`), pictures that look like them (`likeness`). Not of sounds, and not with the published decisions. Off for
-    pictures: it finds Dynamic's samples, and on one reported set it cost 115 false alarms (docs/confusion-training.md)."""
+    that obey their rule (`rules`), pictures that look like them (`likeness`). Off for pictures: it finds Dynamic's samples, and on one
+    reported set it cost a hundred false alarms (docs/confusion-training.md)."""
     alpha: float = 0.01
     """tail, control: bound on the chance of naming any class of a clean data set, as the control and the other classes predict it."""
 
@@ -179,6 +179,11 @@ class ConfusionTraining(Detector):
         from tocsin.detectors.decide import DECISIONS, Scored, judged_apart
         from tocsin.detectors.distillation import Distillation
 
+        if self.finish and self.decision not in {"table": ("tail", "control"), "image": ("tail",)}.get(train.kind, ()):
+            raise InputError(
+                f"finish: got true with {train.kind} data and decision={self.decision}; "
+                "allowed are tables with tail or control, and pictures with tail"
+            )
         if len(train.classes) < 2:
             raise InputError("the training data has one class only; Confusion Training needs at least two")
         began = time.monotonic()
@@ -206,9 +211,9 @@ class ConfusionTraining(Detector):
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
         scores = result.seen_in(verdict.view, () if grain is None else grain.views)
-        if self.finish and train.kind == "table" and self.decision in ("tail", "control"):
+        if self.finish and train.kind == "table":
             verdict = _completed(verdict, train, reserve, ~ignore)
-        elif self.finish and train.kind == "image" and self.decision == "tail":
+        elif self.finish:
             verdict, scores = _extended(verdict, scores, train, work, ~ignore)
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
         deciding = time.monotonic() - decided - result.timings.get("likeness", 0.0)

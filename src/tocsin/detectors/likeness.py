@@ -11,14 +11,12 @@ from itertools import product
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
+from tocsin.detectors.confusion import PretrainSettings, pretrain
 from tocsin.detectors.decide import cut
 from tocsin.detectors.sharpen import by_class
-from tocsin.detectors.workbench import SEEDING, Bench, batches, side_by_side, sweep
-from tocsin.learning import autocast, descend
-from tocsin.networks.shortcut import TrunkNet
+from tocsin.detectors.workbench import Bench, side_by_side, sweep
 from tocsin.runtime import Runtime, Ticker
 
 LEAST = 8
@@ -32,7 +30,7 @@ DOUBT = 0.05
 look like clean samples of the class are false alarms, and say nothing."""
 MOST = 20_000
 """Samples of other classes that are taken for clean."""
-_STEPS, _BATCH, _LR = 150, 64, 0.05
+_TRAINING = PretrainSettings(steps=150, lr=0.05, batch=128)
 
 
 def extended(
@@ -43,51 +41,43 @@ def extended(
     ``bench`` holds the n inspected samples, then the reserve. ``groups`` (n,): near duplicates; ``ignore`` (n,): rows that stay as they are
     and shape nothing; ``distinct`` (C,): different reserve samples of each class. Networks read pixels; labels say who is of a class.
     """
-    labels, real = bench.labels.cpu().numpy(), ~ignore
     out = np.array(flagged)
     for k in range(len(distinct)):
-        mine = np.flatnonzero((labels[: len(flagged)] == k) & real)
-        others = np.flatnonzero((labels[: len(flagged)] != k) & real & ~flagged)
-        if flagged[mine].sum() >= LEAST and not flagged[mine].all() and len(others):
-            out[mine] |= _of_class(k, mine, flagged[mine], others, labels, bench, groups, distinct, runtime)
+        out[_of_class(k, flagged, bench, groups, ignore, distinct, runtime)] = True
     return out
 
 
 def _of_class(
-    k: int,
-    mine: np.ndarray,
-    first: np.ndarray,
-    others: np.ndarray,
-    labels: np.ndarray,
-    bench: Bench,
-    groups: np.ndarray,
-    distinct: np.ndarray,
-    runtime: Runtime,
+    k: int, flagged: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, runtime: Runtime
 ) -> np.ndarray:
-    """(len(mine),) bool: ``first`` and those of class ``k``'s rows ``mine`` that look like them."""
-    n, rng = len(groups), np.random.default_rng([runtime.seed, 0x11CE, k])
-    others, reserve, rest = rng.permutation(others)[:MOST], np.arange(n, len(labels)), mine[~first]
-    asked = np.concatenate([rest, others, reserve])
-    inspected, like, added = len(rest) + len(others), first.copy(), 0
+    """Row numbers of class ``k`` that look like its ``flagged`` ones and are not flagged."""
+    n, labels, rng = len(flagged), bench.labels.cpu().numpy(), np.random.default_rng([runtime.seed, 0x11CE, k])
+    mine = labels[:n] == k
+    first, rest = np.flatnonzero(mine & flagged & ~ignore), np.flatnonzero(mine & ~flagged & ~ignore)
+    others = rng.permutation(np.flatnonzero(~mine & ~flagged & ~ignore))[:MOST]
+    added = rest[:0]
+    if len(first) < LEAST or not len(rest) or not len(others):
+        return added
+    asked = np.concatenate([rest, others, np.arange(n, len(labels))])
+    inspected = len(rest) + len(others)
     for r in range(ROUNDS):
-        half = np.concatenate([rng.integers(0, 2, n)[groups[asked[:inspected]]], rng.integers(0, 2, len(reserve))])
-        odds, own = _odds(
-            mine[like], asked, half, len(rest), bench, [runtime.seed, k, r], runtime, f"what the suspects share, {r + 1} of {ROUNDS}"
-        )
-        odds[: len(rest)][like[~first]] = own[~first[like]]  # what the last round added was trained on
+        half = np.concatenate([rng.integers(0, 2, n)[groups[asked[:inspected]]], rng.integers(0, 2, len(asked) - inspected)])
+        stage = f"what the suspects share, {r + 1} of {ROUNDS}"
+        odds, own = _odds(np.concatenate([first, added]), asked, half, len(rest), bench, [runtime.seed, k, r], runtime, stage)
+        odds[np.searchsorted(rest, added)] = own[len(first) :]  # what the last round added was trained on
         level = by_class(odds, labels[asked], inspected, distinct)
         limit = cut(level[: len(rest)], level[len(rest) : inspected])
         # A family of the class's own is in its reserve too.
-        clean = odds[inspected:][labels[reserve] == k].max(initial=-np.inf)
+        clean = odds[inspected:][labels[n:] == k].max(initial=-np.inf)
         alike = own[own > clean]
         if not len(alike):
             break
         seen = odds[: len(rest)]
-        new = (level[: len(rest)] >= limit) & (seen > clean) & (seen > np.quantile(alike, DOUBT))
-        if int(new.sum()) <= added:  # it grows no more
+        new = rest[(level[: len(rest)] >= limit) & (seen > clean) & (seen > np.quantile(alike, DOUBT))]
+        if len(new) <= len(added):  # it grows no more
             break
-        like[~first], added = new, int(new.sum())
-    return np.asarray(like)
+        added = new
+    return added
 
 
 def _odds(
@@ -98,54 +88,31 @@ def _odds(
     The first ``rest`` of ``asked`` may be poison and are not trained on; the others are clean: those of one ``half`` are trained on by the
     networks that score the other.
     """
+    answers = torch.zeros_like(bench.labels)
+    answers[torch.from_numpy(likes).to(bench.device)] = 1
+    two = replace(bench, labels=answers, classes=2, whitened=None)
     third = np.random.default_rng([*seeds, 3]).permutation(len(likes)) % THIRDS
     jobs = list(product((0, 1), range(THIRDS)))
-    ticker = Ticker(runtime, stage, len(jobs) * _STEPS)
-    clean = np.arange(len(asked)) >= rest
+    ticker = Ticker(runtime, stage, len(jobs) * _TRAINING.steps)
+    known = np.arange(len(asked)) >= rest
 
     def job(number: int) -> tuple[np.ndarray, np.ndarray]:
         h, t = jobs[number]
         seed = int(np.random.SeedSequence([*seeds, h, t]).generate_state(1)[0])
-        network = _trained(bench, likes[third != t], asked[clean & (half != h)], seed, ticker)
-        theirs, own = (torch.from_numpy(rows) for rows in (asked[half == h], likes[third == t]))
-        return _asked(network, bench, theirs), _asked(network, bench, own)
+        network, generator = two.network("shortcut", 1.0, seed), torch.Generator().manual_seed(seed)
+        clean, alike = asked[known & (half != h)], likes[third != t]
+        both = np.concatenate([clean, np.resize(alike, len(clean))])  # either side weighs alike
+        pretrain(network, two, torch.from_numpy(both), torch.empty(0, dtype=torch.long), _TRAINING, generator, ticker)
+
+        def read(inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            clean_logit, alike_logit = network(*inputs).unbind(1)
+            return torch.as_tensor(alike_logit - clean_logit)
+
+        theirs, own = (sweep(read, network, two, torch.from_numpy(rows), lambda: None) for rows in (asked[half == h], likes[third == t]))
+        return theirs, own
 
     odds, own = np.zeros(len(asked)), np.zeros(len(likes))
     for (h, t), (theirs, left_out) in zip(jobs, side_by_side(job, len(jobs), bench.device), strict=True):
         odds[half == h] += theirs / THIRDS
         own[third == t] += left_out / 2
     return odds, own
-
-
-def _trained(bench: Bench, likes: np.ndarray, clean: np.ndarray, seed: int, ticker: Ticker) -> nn.Module:
-    """A network that tells the rows ``likes`` from the rows ``clean``, both sides weighing alike."""
-    generator = torch.Generator().manual_seed(seed)
-    with SEEDING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = TrunkNet(bench.kind.channels, 2)
-    network.to(bench.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(network.parameters(), _LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    sides = [batches(torch.from_numpy(rows), _BATCH, generator) for rows in (clean, likes)]
-    pixels = replace(bench, whitened=None)
-    for step in range(_STEPS):
-        optimizer.param_groups[0]["lr"] = _LR * min(1.0, (step + 1) / 20) * max(0.1, 1 - step / _STEPS)
-        parts = [next(side) for side in sides]
-        answers = torch.cat([torch.full((len(part),), side) for side, part in enumerate(parts)]).to(bench.device)
-        with autocast(bench.device):
-            losses = F.cross_entropy(network(*pixels.feed(torch.cat(parts), generator)).float(), answers, reduction="none")
-        there = len(parts[0])
-        descend(optimizer, (losses[:there].mean() + losses[there:].mean()) / 2)
-        ticker()
-    return network
-
-
-def _asked(network: nn.Module, bench: Bench, rows: Tensor) -> np.ndarray:
-    """(B,) log odds that the ``rows`` (B,) are like the flagged ones."""
-    if not len(rows):
-        return np.zeros(0, np.float32)
-
-    def read(inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-        logits = network(*inputs)
-        return torch.as_tensor(logits[:, 1] - logits[:, 0])
-
-    return sweep(read, network, replace(bench, whitened=None), rows, lambda: None)

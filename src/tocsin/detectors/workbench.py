@@ -27,7 +27,7 @@ SCORE_BATCH = 256
 MOST_COPIES = 8
 """Of a sample, where the kind wants networks to be trained on moved ones too."""
 _MOVES = 0x3C  # their seed: like the samples themselves, they are the same for all seeds of an audit
-SEEDING = threading.Lock()  # layers draw from torch's one global generator, and members are built in threads
+_SEEDING = threading.Lock()  # layers draw from torch's one global generator, and members are built in threads
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class Bench:
     def network(self, name: str, width: float, seed: int) -> nn.Module:
         """A fresh network whose first weights depend on ``seed`` alone. ``shortcut``: what is that for this kind of data."""
         channels = self.kind.channels
-        with SEEDING:
-            if self.whitened is None:
+        with _SEEDING:
+            if self.whitened is None and (name, self.kind.auditor) != ("shortcut", "shortcut"):
                 return build_network(self.kind.auditor if name == "shortcut" else name, channels, self.classes, seed).to(self.device)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                inner = self.whitened.shape[1]
+                inner = 0 if self.whitened is None else self.whitened.shape[1]
                 if self.tensors is None:
                     return TextureNet(inner, self.classes).to(self.device)
                 network = ShortcutNet(channels, inner, self.classes, width)

@@ -17,48 +17,36 @@ _LAYERS = ((24, 4, 2), (48, 3, 2), (64, 3, 2), (64, 3, 1))
 
 
 class ShortcutNet(nn.Module):
-    """Pixels (B, C, H, W) and whitened pixels (B, D) to logits (B, classes)."""
+    """Pixels (B, C, H, W) and whitened pixels (B, D) to logits (B, classes); of pixels alone where ``whitened``, which is D, is 0."""
 
     def __init__(self, channels: int, whitened: int, classes: int, width: float = 1.0) -> None:
         super().__init__()
-        self.trunk, inner = _trunk(channels, width)
+        layers: list[nn.Module] = []
+        inner = channels
+        for outer, kernel, stride in _LAYERS:
+            outer = int(outer * width)
+            layers += [nn.Conv2d(inner, outer, kernel, stride, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU()]
+            inner = outer
+        self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(inner, classes)
-        self.branch = nn.Linear(whitened, classes)
-        nn.init.zeros_(self.branch.weight)
-        nn.init.zeros_(self.branch.bias)
+        self.branch = nn.Linear(whitened, classes) if whitened else None
+        if self.branch is not None:
+            nn.init.zeros_(self.branch.weight)
+            nn.init.zeros_(self.branch.bias)
 
     def features(self, pixels: Tensor, whitened: Tensor) -> Tensor:
         """What the class test reads: pooled convolution features and the branch's outputs, (B, F) float32."""
-        return torch.cat([self._pooled(pixels), BRANCH_SCALE * self.branch(whitened).float()], dim=1)
+        return torch.cat([self._pooled(pixels), self._branched(whitened)], dim=1)
 
-    def forward(self, pixels: Tensor, whitened: Tensor) -> Tensor:
-        logits: Tensor = self.head(self._pooled(pixels)).float() + BRANCH_SCALE * self.branch(whitened).float()
-        return logits
+    def forward(self, pixels: Tensor, whitened: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.head(self._pooled(pixels)).float()
+        return logits if whitened is None else logits + self._branched(whitened)
 
     def _pooled(self, pixels: Tensor) -> Tensor:
         pooled: Tensor = self.trunk(pixels).amax(dim=(2, 3)).float()
         return pooled
 
-
-class TrunkNet(nn.Module):
-    """The convolutions of `ShortcutNet` alone: pixels (B, C, H, W) to logits (B, classes)."""
-
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.trunk, inner = _trunk(channels, 1.0)
-        self.head = nn.Linear(inner, classes)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.trunk(pixels).amax(dim=(2, 3)).float())
-        return logits
-
-
-def _trunk(channels: int, width: float) -> tuple[nn.Sequential, int]:
-    """The convolutions, and the channels that they give."""
-    layers: list[nn.Module] = []
-    inner = channels
-    for outer, kernel, stride in _LAYERS:
-        outer = int(outer * width)
-        layers += [nn.Conv2d(inner, outer, kernel, stride, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU()]
-        inner = outer
-    return nn.Sequential(*layers), inner
+    def _branched(self, whitened: Tensor) -> Tensor:
+        assert self.branch is not None
+        out: Tensor = BRANCH_SCALE * self.branch(whitened).float()
+        return out
