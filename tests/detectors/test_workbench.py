@@ -40,6 +40,17 @@ def test_networks_are_trained_on_moved_clips_and_judge_the_clips_themselves() ->
     assert np.corrcoef(*loud)[0, 1] > 0.9
 
 
+def test_finely_cut_clips_are_seen_more_coarsely() -> None:
+    data = spoken(20, seed=0)
+    fine = Dataset.of_arrays(np.repeat(data.inputs, 2, axis=1), data.labels, kind="speech", rate=16_000)
+    bench, rows = bench_of(fine), torch.arange(20)
+    pixels, whitened = bench.feed(rows)
+    maps = bench.kind.maps(torch.from_numpy(fine.inputs))
+    torch.testing.assert_close(pixels, bench.kind.from_maps(bench.kind.shortened(maps)))
+    assert pixels.shape[3] == -(-maps.shape[2] // 2)
+    assert whitened.shape[1] == pixels.shape[2] * pixels.shape[3]
+
+
 def test_many_clips_and_pictures_have_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     data = spoken(60, seed=0)
     for most, copies in ((59, 1), (119, 1), (120, 2), (10**6, MOST_COPIES)):

@@ -52,6 +52,24 @@ def test_frames_of_higher_rates_are_thirty_and_ten_milliseconds():
     assert SpeechKind(44100, 0, 1).frame == (2048, 1323, 441)
 
 
+def test_networks_of_detectors_see_frames_of_sixteen_milliseconds_and_more():
+    maps = torch.rand(2, 40, 101, 1)
+    for rate in (8000, 11_025):
+        assert SpeechKind(rate, 0, 1).shortened(maps) is maps
+    for rate in (16_000, 44_100):
+        short = SpeechKind(rate, 0, 1).shortened(maps)
+        assert short.shape == (2, 40, 51, 1)
+        torch.testing.assert_close(short[:, :, 3], maps[:, :, 6:8].mean(2))
+        torch.testing.assert_close(short[:, :, -1], maps[:, :, -1])  # the odd one out is not halved
+
+
+def test_networks_read_the_same_of_maps_as_of_clips():
+    data = clips(8, seed=0)
+    for kind in (SpeechKind.of(data), SpeechKind.of(data).normalising("clip", data)):
+        raw = torch.from_numpy(data.inputs)
+        assert torch.equal(kind.to_tensor(raw), kind.from_maps(kind.maps(raw)))
+
+
 @pytest.mark.parametrize(("bins", "rate", "lowest"), [(129, 8000, 40.0), (257, 16000, 20.0), (65, 8000, 40.0)])
 def test_mel_bands_are_triangles_on_the_htk_scale(bins, rate, lowest):
     bands = mel_bands(bins, rate, 40, lowest).numpy()

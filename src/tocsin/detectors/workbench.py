@@ -61,15 +61,15 @@ class Bench:
         gather = gatherer(inputs, device)
         if kind.costly:
             copies = max(1, min(MOST_COPIES, kind.moved // max(1, len(inputs)))) if moved else 1
-            whitener = Whitener.fit(inputs, device, dtype, kind.maps) if branch else None
+            whitener = Whitener.fit(inputs, device, dtype, lambda raw: kind.shortened(kind.maps(raw))) if branch else None
             kept, white = [], []
             for raw in _copied(gather, len(inputs), kind, copies):
-                kept.append(kind.to_tensor(raw))
+                maps = kind.shortened(kind.maps(raw))
+                kept.append(kind.from_maps(maps))
                 if whitener is not None:
-                    white.append(whitener(raw))
-            maps = torch.cat(kept)
-            whitened = torch.cat(white) if white else None
-            return cls(answers, len(train.classes), kind, device, whitened, lambda rows: maps[rows.to(device)], copies)
+                    white.append(whitener.of_maps(maps))
+            seen, whitened = torch.cat(kept), torch.cat(white) if white else None
+            return cls(answers, len(train.classes), kind, device, whitened, lambda rows: seen[rows.to(device)], copies)
         whitened = whiten(inputs, device, dtype, kind.maps) if branch else None
         return cls(answers, len(train.classes), kind, device, whitened, lambda rows: kind.to_tensor(gather(rows)))
 

@@ -55,6 +55,14 @@ class Kind(ABC):
     def to_tensor(self, inputs: Tensor) -> Tensor:
         """Raw samples (B, ...) to what networks read: float32 (B, C, H, W), of mean 0 and deviation 1 over the data set."""
 
+    def from_maps(self, maps: Tensor) -> Tensor:
+        """What `to_tensor` gives, from ``maps`` (B, H, W, C) at hand; for ``costly`` kinds. Raises `NotImplementedError` for others."""
+        raise NotImplementedError(f"{type(self).__name__}.from_maps")
+
+    def shortened(self, maps: Tensor) -> Tensor:
+        """``maps`` (B, H, W, C) as coarse as networks of detectors that train their own need them."""
+        return maps
+
     def waves(self, inputs: Tensor) -> Tensor:
         """Raw sounds (B, T) to float32 (B, 1, 1, T) in -1..1, for networks with a front end of their own. Raises `InputError` on others."""
         raise InputError("network: it reads waveforms, and these data are no sounds; choose another")

@@ -34,7 +34,7 @@ class Whitener:
         """Of raw samples (N, ...), of which ``maps`` makes float maps (B, H, W, C). The covariance comes from at most 8,000 evenly spaced
         rows; the ridge is 1 % of the mean variance."""
         rows = np.unique(np.linspace(0, len(inputs) - 1, min(_FIT_ROWS, len(inputs))).astype(np.int64))
-        sample = _flat(_on(inputs[rows], device), maps)
+        sample = _rows(maps(_on(inputs[rows], device)))
         mean = sample.mean(0)
         sample -= mean
         covariance = sample.T @ sample / len(sample)
@@ -45,7 +45,11 @@ class Whitener:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Whitened pixels (B, D) of raw samples (B, ...) on the device."""
-        return (_flat(inputs, self.maps) - self.mean).to(self.inverse.dtype) @ self.inverse
+        return self.of_maps(self.maps(inputs))
+
+    def of_maps(self, maps: Tensor) -> Tensor:
+        """The same of samples whose ``maps`` (B, H, W, C) are at hand."""
+        return (_rows(maps) - self.mean).to(self.inverse.dtype) @ self.inverse
 
 
 def whiten(inputs: np.ndarray, device: torch.device, dtype: torch.dtype, maps: Callable[[Tensor], Tensor] = Tensor.float) -> Tensor:
@@ -62,9 +66,9 @@ def _on(inputs: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(inputs)).to(device)
 
 
-def _flat(inputs: Tensor, maps: Callable[[Tensor], Tensor]) -> Tensor:
-    """Maps as float rows (B, D), averaged down where D would be above `MOST_DIMENSIONS`."""
-    x = maps(inputs).div_(255)
+def _rows(maps: Tensor) -> Tensor:
+    """Maps (B, H, W, C) as float rows (B, D), averaged down where D would be above `MOST_DIMENSIONS`."""
+    x = maps / 255
     height, width, channels = x.shape[1:]
     shrink = math.sqrt(MOST_DIMENSIONS / (height * width * channels))
     if shrink < 1:
