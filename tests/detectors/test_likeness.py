@@ -1,4 +1,4 @@
-"""Further pictures that look like the flagged ones: found where these share a moving blob, and next to none where they share nothing."""
+"""Further pictures that look like the flagged ones: found where these share a moving blob and wrong labels, else next to none."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ DISTINCT = np.full(CLASSES, 60)
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(likeness, "_TRAINING", PretrainSettings(steps=60, lr=0.05, batch=64))
+    monkeypatch.setattr(likeness, "_LABELS", PretrainSettings(steps=80, lr=0.05, batch=64))
     monkeypatch.setattr(likeness, "ROUNDS", 2)
 
 
@@ -42,12 +43,28 @@ def blobs(data: Dataset, rows: np.ndarray) -> Dataset:
     return replace(data, inputs=x)
 
 
-def bench_of(planted: np.ndarray) -> Bench:
-    """900 pictures of noise in three classes, blobs in the rows ``planted``, and 180 clean ones in reserve."""
-    clean, reserve = noise_set(N, 0, classes=CLASSES, size=16), noise_set(180, 1, classes=CLASSES, size=16)
-    train = blobs(clean, planted)
-    joined = concatenate(train, reserve)
+def tinted(data: Dataset, shown: np.ndarray) -> Dataset:
+    """``data`` with the colour that says what class each picture shows (N,)."""
+    x = np.array(data.inputs) // 2
+    x[np.arange(len(x)), :, :, shown] += 60
+    return replace(data, inputs=x)
+
+
+def bench_of(planted: np.ndarray, *, wrong: bool = True) -> Bench:
+    """900 pictures of three classes, blobs in the rows ``planted``, which show another class if they are ``wrong``; 180 in reserve."""
+    train, reserve = noise_set(N, 0, classes=CLASSES, size=16), noise_set(180, 1, classes=CLASSES, size=16)
+    shown = np.array(train.labels)
+    if wrong:
+        shown[planted] = (shown[planted] + 1 + np.arange(len(planted)) % 2) % CLASSES
+    train = blobs(tinted(train, shown), planted)
+    joined = concatenate(train, tinted(reserve, reserve.labels))
     return Bench.of(joined.inputs, joined.labels, train, torch.device("cpu"), branch=False)
+
+
+def grown(first: np.ndarray, planted: np.ndarray, bench: Bench, ignore: np.ndarray | None = None) -> np.ndarray:
+    """What `extended` makes of the flagged rows ``first`` (N,) bool, which score highest, with other ``planted`` ones behind them."""
+    scores = np.random.default_rng(3).normal(size=N) + 2 * flags(planted) + 5 * first
+    return extended(first, scores, bench, np.arange(N), np.zeros(N, bool) if ignore is None else ignore, DISTINCT, CPU)
 
 
 def rows_of(k: int, count: int) -> np.ndarray:
@@ -60,29 +77,51 @@ def flags(rows: np.ndarray) -> np.ndarray:
 
 def test_what_looks_like_the_flagged_ones_is_found_and_little_else() -> None:
     planted = rows_of(0, 60)
-    found = extended(flags(planted[:20]), bench_of(planted), np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    found = grown(flags(planted[:20]), planted, bench_of(planted))
     assert found[planted].mean() > 0.9
     assert (found & ~flags(planted)).sum() <= 5
 
 
 def test_false_alarms_among_the_flagged_open_no_door() -> None:
     planted, wrong = rows_of(0, 60), rows_of(0, N)[-5:]
-    found = extended(flags(np.concatenate([planted[:25], wrong])), bench_of(planted), np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    found = grown(flags(np.concatenate([planted[:25], wrong])), planted, bench_of(planted))
     assert found[planted].mean() > 0.7
     assert (found & ~flags(planted)).sum() <= 5 + 3
 
 
 def test_flagged_samples_that_share_nothing_bring_few_others() -> None:
     first = flags(rows_of(0, 20))
-    found = extended(first, bench_of(np.empty(0, np.int64)), np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    found = grown(first, np.empty(0, np.int64), bench_of(np.empty(0, np.int64)))
     assert (found >= first).all()
     assert (found & ~first).sum() <= 0.03 * N / CLASSES
+
+
+def test_where_labels_are_right_nothing_is_added() -> None:
+    """A look that belongs to the class is not what makes its samples suspect."""
+    planted = rows_of(0, 60)
+    first = flags(planted[:20])
+    np.testing.assert_array_equal(grown(first, planted, bench_of(planted, wrong=False)), first)
+
+
+def test_what_is_added_must_be_labelled_as_wrongly_as_what_was_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that take every sample of the class for one of the flagged ones do not get it flagged."""
+    planted = rows_of(0, 30)
+
+    def all_alike(likes: np.ndarray, asked: np.ndarray, half: np.ndarray, rest: int, *_: object) -> tuple[np.ndarray, np.ndarray]:
+        return np.where(np.arange(len(asked)) < rest, 9.0, 0.0), np.where(np.arange(len(likes)) < len(planted), 8.0, 9.0)
+
+    monkeypatch.setattr(likeness, "_odds", all_alike)
+    monkeypatch.setattr(likeness, "cut", lambda mine, rest: 0.0)
+    first = flags(planted)
+    np.testing.assert_array_equal(grown(first, planted, bench_of(planted)), first)
+    monkeypatch.setattr(likeness, "WRONG", 0.6)
+    assert grown(first, planted, bench_of(planted)).sum() == N // CLASSES
 
 
 def test_rows_of_other_classes_and_those_to_be_left_alone_stay_as_they_are() -> None:
     planted, covers = rows_of(0, 40), rows_of(1, 3)
     ignore = flags(planted[30:])
-    found = extended(flags(planted[:20]), bench_of(np.concatenate([planted, covers])), np.arange(N), ignore, DISTINCT, CPU)
+    found = grown(flags(planted[:20]), planted, bench_of(np.concatenate([planted, covers])), ignore)
     assert found[planted[20:30]].mean() > 0.6
     assert not found[planted[30:]].any()
     assert not found[covers].any()
@@ -92,7 +131,7 @@ def test_rows_of_other_classes_and_those_to_be_left_alone_stay_as_they_are() -> 
 def test_too_few_and_whole_classes_are_not_learned_from(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(likeness, "pretrain", lambda *args: pytest.fail("it trained"))
     first = flags(rows_of(0, count))
-    np.testing.assert_array_equal(extended(first, bench_of(first.nonzero()[0]), np.arange(N), np.zeros(N, bool), DISTINCT, CPU), first)
+    np.testing.assert_array_equal(grown(first, first.nonzero()[0], bench_of(first.nonzero()[0])), first)
 
 
 def test_the_same_seed_gives_the_same_answer_in_one_thread_and_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,14 +152,14 @@ def test_what_is_added_stands_beside_what_was_flagged() -> None:
     first, added = np.isin(np.arange(12), [0, 3]), np.isin(np.arange(12), [6])
     entries = tuple(ClassEvidence(k, str(k), 4, 2 if k == 0 else 0, 1.0, 0.5, k == 0) for k in range(3))
     scores = np.arange(14, 0, -1).astype(np.float32)
-    work = SimpleNamespace(like_flagged=lambda flagged: flagged | added)
+    work = SimpleNamespace(like_flagged=lambda flagged, _: flagged | added)
     verdict, ranked = _extended(Verdict(first, entries, 0.9, 5.0), scores, train, work, np.ones(12, bool))  # type: ignore[arg-type]
     np.testing.assert_array_equal(verdict.flagged, first | added)
     assert [c.flagged for c in verdict.classes] == [3, 0, 0]
     assert ranked[6] == ranked[3] == scores[3]
     np.testing.assert_array_equal(np.delete(ranked, 6), np.delete(scores, 6))
     assert verdict.evidence["likeness"] == {"0": 1}
-    alone = SimpleNamespace(like_flagged=lambda flagged: flagged)
+    alone = SimpleNamespace(like_flagged=lambda flagged, _: flagged)
     same, untouched = _extended(verdict, scores, train, alone, np.ones(12, bool))  # type: ignore[arg-type]
     assert same is verdict
     assert untouched is scores

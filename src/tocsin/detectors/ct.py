@@ -121,10 +121,9 @@ class ConfusionTraining(Detector):
     decision: Literal["tail", "control", "likelihood", "em"] = "tail"
     """tail (ours: classes are compared with each other), control (ours: each class with its own reserve), the published simplified
     likelihood test, or its older variant with a constrained two-Gaussian EM."""
-    finish: bool = False
+    finish: bool | None = None
     """Samples of a named class that have in common what sets its flagged ones apart are flagged too, whatever their score: rows of a table
-    that obey their rule (`rules`), pictures that look like them (`likeness`). Off for pictures: it finds Dynamic's samples, and on one
-    reported set it cost a hundred false alarms (docs/confusion-training.md)."""
+    that obey their rule (`rules`), pictures with wrong labels that look like them (`likeness`). None: wherever there is such a look."""
     alpha: float = 0.01
     """tail, control: bound on the chance of naming any class of a clean data set, as the control and the other classes predict it."""
 
@@ -179,11 +178,13 @@ class ConfusionTraining(Detector):
         from tocsin.detectors.decide import DECISIONS, Scored, judged_apart
         from tocsin.detectors.distillation import Distillation
 
-        if self.finish and self.decision not in {"table": ("tail", "control"), "image": ("tail",)}.get(train.kind, ()):
+        finishing = self.decision in {"table": ("tail", "control"), "image": ("tail",)}.get(train.kind, ())
+        if self.finish and not finishing:
             raise InputError(
                 f"finish: got true with {train.kind} data and decision={self.decision}; "
                 "allowed are tables with tail or control, and pictures with tail"
             )
+        finishing &= self.finish is not False
         if len(train.classes) < 2:
             raise InputError("the training data has one class only; Confusion Training needs at least two")
         began = time.monotonic()
@@ -211,9 +212,9 @@ class ConfusionTraining(Detector):
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
         scores = result.seen_in(verdict.view, () if grain is None else grain.views)
-        if self.finish and train.kind == "table":
+        if finishing and train.kind == "table":
             verdict = _completed(verdict, train, reserve, ~ignore)
-        elif self.finish:
+        elif finishing:
             verdict, scores = _extended(verdict, scores, train, work, ~ignore)
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
         deciding = time.monotonic() - decided - result.timings.get("likeness", 0.0)
@@ -240,7 +241,7 @@ class ConfusionTraining(Detector):
 
 def _extended(verdict: Verdict, scores: np.ndarray, train: Dataset, work: Distillation, real: np.ndarray) -> tuple[Verdict, np.ndarray]:
     """(``verdict`` with the pictures that look like the flagged ones flagged too, ``scores`` that put them beside these)."""
-    flagged = work.like_flagged(verdict.flagged)
+    flagged = work.like_flagged(verdict.flagged, scores)
     added = flagged & ~verdict.flagged
     if not added.any():
         return verdict, scores

@@ -89,12 +89,15 @@ class Distillation:
         self._prepare()
         return self._rounds()
 
-    def like_flagged(self, flagged: np.ndarray) -> np.ndarray:
-        """After `run`: (n,) bool, ``flagged`` (n,) and the pictures that look like the flagged ones of their class (`likeness`)."""
+    def like_flagged(self, flagged: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """After `run`: (n,) bool, ``flagged`` (n,) and the pictures that look like the flagged ones of their class (`likeness`).
+
+        ``scores`` (n + m,) as they were flagged by.
+        """
         from tocsin.detectors.likeness import extended
 
         began = time.monotonic()
-        out = extended(flagged, self.bench, self.groups, self.ignore, self.distinct, self.runtime)
+        out = extended(flagged, scores[: self.n], self.bench, self.groups, self.ignore, self.distinct, self.runtime)
         self.timings["likeness"] = time.monotonic() - began
         return out
 

@@ -1,7 +1,9 @@
 """What the flagged samples of a class have in common as small convolutions see it, and which further samples of it show the same. Ours.
 
 Of a trigger that differs from sample to sample (Dynamic), or moves, the rounds find a part, and name the class. What sets that part off
-from everything clean is then learned directly, which the rounds cannot do: to them poison is rare among all else.
+from everything clean is then learned directly, which the rounds cannot do: to them poison is rare among all else. That is done only
+where the flagged samples' labels are wrong, and goes on only as long as those of the added ones are wrong as often: what clean samples
+of the class have in common looks like the flagged ones too, but their labels are right.
 """
 
 from __future__ import annotations
@@ -21,43 +23,60 @@ from tocsin.runtime import Runtime, Ticker
 
 LEAST = 8
 """Flagged samples of a class that are learned from, at least."""
-ROUNDS = 4
-"""In each the samples that the last one added are learned from as well; those that were flagged at first stay."""
+ROUNDS = 5
+"""At most. In each the samples that the last one added are learned from as well; those that were flagged at first stay."""
 THIRDS = 3
 """Networks for either half of the clean samples. Each leaves out one part of the flagged ones, which it scores afterwards."""
-DOUBT = 0.05
+DOUBT = 0.02
 """A further sample must look more like the flagged ones than this share of these do to networks that were not trained on them; those that
 look like clean samples of the class are false alarms, and say nothing."""
+WRONG = 0.25
+"""Samples are taken to be labelled wrongly where at most this share of them show their class better than its median sample. Of clean
+ones half do; poison of which a tenth does, as of Dynamic, may have two clean ones among five when it reaches this."""
 MOST = 20_000
 """Samples of other classes that are taken for clean."""
-_TRAINING = PretrainSettings(steps=150, lr=0.05, batch=128)
+_TRAINING = PretrainSettings(steps=300, lr=0.05, batch=128)
+_LABELS = PretrainSettings(steps=600, lr=0.05, batch=128)
 
 
 def extended(
-    flagged: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, runtime: Runtime
+    flagged: np.ndarray, scores: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, runtime: Runtime
 ) -> np.ndarray:
     """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer.
 
-    ``bench`` holds the n inspected samples, then the reserve. ``groups`` (n,): near duplicates; ``ignore`` (n,): rows that stay as they are
-    and shape nothing; ``distinct`` (C,): different reserve samples of each class. Networks read pixels; labels say who is of a class.
+    ``bench`` holds the n inspected samples, then the reserve. ``scores`` (n,): higher is more suspicious. ``groups`` (n,): near
+    duplicates; ``ignore`` (n,): rows that stay as they are and shape nothing; ``distinct`` (C,): different reserve samples of each class.
+    Networks read pixels; labels say who is of a class.
     """
     out = np.array(flagged)
     for k in range(len(distinct)):
-        out[_of_class(k, flagged, bench, groups, ignore, distinct, runtime)] = True
+        out[_of_class(k, flagged, scores, bench, groups, ignore, distinct, runtime)] = True
     return out
 
 
 def _of_class(
-    k: int, flagged: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, runtime: Runtime
+    k: int,
+    flagged: np.ndarray,
+    scores: np.ndarray,
+    bench: Bench,
+    groups: np.ndarray,
+    ignore: np.ndarray,
+    distinct: np.ndarray,
+    runtime: Runtime,
 ) -> np.ndarray:
     """Row numbers of class ``k`` that look like its ``flagged`` ones and are not flagged."""
     n, labels, rng = len(flagged), bench.labels.cpu().numpy(), np.random.default_rng([runtime.seed, 0x11CE, k])
     mine = labels[:n] == k
     first, rest = np.flatnonzero(mine & flagged & ~ignore), np.flatnonzero(mine & ~flagged & ~ignore)
-    others = rng.permutation(np.flatnonzero(~mine & ~flagged & ~ignore))[:MOST]
+    elsewhere = rng.permutation(np.flatnonzero(~mine & ~flagged & ~ignore))
     added = rest[:0]
-    if len(first) < LEAST or not len(rest) or not len(others):
+    if len(first) < LEAST or len(rest) < LEAST or not len(elsewhere):
         return added
+    shows = _shows(k, rest[scores[rest] <= np.median(scores[rest])], elsewhere, bench, groups, runtime)
+    right = shows > np.median(shows[rest])
+    if right[first].mean() > WRONG:
+        return added
+    others = elsewhere[:MOST]
     asked = np.concatenate([rest, others, np.arange(n, len(labels))])
     inspected = len(rest) + len(others)
     for r in range(ROUNDS):
@@ -69,15 +88,46 @@ def _of_class(
         limit = cut(level[: len(rest)], level[len(rest) : inspected])
         # A family of the class's own is in its reserve too.
         clean = odds[inspected:][labels[n:] == k].max(initial=-np.inf)
-        alike = own[own > clean]
+        alike = own[: len(first)][own[: len(first)] > clean]
         if not len(alike):
             break
         seen = odds[: len(rest)]
         new = rest[(level[: len(rest)] >= limit) & (seen > clean) & (seen > np.quantile(alike, DOUBT))]
-        if len(new) <= len(added):  # it grows no more
+        if np.array_equal(new, added) or (len(new) and right[new].mean() > WRONG):  # it changes no more, or grows into the class itself
             break
         added = new
     return added
+
+
+def _shows(k: int, likely: np.ndarray, elsewhere: np.ndarray, bench: Bench, groups: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """(n,) log odds that a sample shows class ``k``, whatever its label, by networks that were not trained on it.
+
+    They are trained on one half of the other classes' samples (``elsewhere``, rows) and of those of the class that are ``likely`` clean.
+    """
+    n, plain = len(groups), replace(bench, whitened=None)
+    rng = np.random.default_rng([runtime.seed, 0x5403, k])
+    half = np.concatenate([rng.integers(0, 2, n)[groups], rng.integers(0, 2, len(bench.labels) - n)])
+    known = np.concatenate([likely, elsewhere, np.arange(n, len(half))])
+    ticker = Ticker(runtime, "whether the suspects' labels fit", 2 * _LABELS.steps)
+
+    def job(h: int) -> np.ndarray:
+        seed = int(np.random.SeedSequence([runtime.seed, 0x5403, k, h]).generate_state(1)[0])
+        network, generator = plain.network("shortcut", 1.0, seed), torch.Generator().manual_seed(seed)
+        rows = torch.from_numpy(known[half[known] != h])
+        of_class = rows[bench.labels.cpu()[rows] == k]  # twice: only a half of its inspected samples is there
+        pretrain(network, plain, torch.cat([rows, of_class]), torch.empty(0, dtype=torch.long), _LABELS, generator, ticker)
+
+        def read(inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            logits = network(*inputs).float()
+            others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1).logsumexp(1)
+            return torch.as_tensor(logits[:, k] - others)
+
+        return sweep(read, network, plain, torch.from_numpy(np.flatnonzero(half[:n] == h)), lambda: None)
+
+    out = np.zeros(n)
+    for h, theirs in enumerate(side_by_side(job, 2, bench.device)):
+        out[half[:n] == h] = theirs
+    return out
 
 
 def _odds(
