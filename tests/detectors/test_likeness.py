@@ -17,7 +17,7 @@ from tocsin.detectors.base import ClassEvidence
 from tocsin.detectors.confusion import PretrainSettings
 from tocsin.detectors.ct import ConfusionTraining, _extended
 from tocsin.detectors.decide import Verdict
-from tocsin.detectors.likeness import extended
+from tocsin.detectors.likeness import Likeness
 from tocsin.detectors.workbench import Bench
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
@@ -62,9 +62,10 @@ def bench_of(planted: np.ndarray, *, wrong: bool = True) -> Bench:
 
 
 def grown(first: np.ndarray, planted: np.ndarray, bench: Bench, ignore: np.ndarray | None = None) -> np.ndarray:
-    """What `extended` makes of the flagged rows ``first`` (N,) bool, which score highest, with other ``planted`` ones behind them."""
+    """What `Likeness` makes of the flagged rows ``first`` (N,) bool, which score highest, with other ``planted`` ones behind them."""
     scores = np.random.default_rng(3).normal(size=N) + 2 * flags(planted) + 5 * first
-    return extended(first, scores, bench, np.arange(N), np.zeros(N, bool) if ignore is None else ignore, DISTINCT, CPU)
+    those = Likeness(bench, np.arange(N), np.zeros(N, bool) if ignore is None else ignore, DISTINCT, CPU)
+    return those.extended(first, scores)
 
 
 def rows_of(k: int, count: int) -> np.ndarray:

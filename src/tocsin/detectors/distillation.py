@@ -94,10 +94,10 @@ class Distillation:
 
         ``scores`` (n + m,) as they were flagged by.
         """
-        from tocsin.detectors.likeness import extended
+        from tocsin.detectors.likeness import Likeness
 
         began = time.monotonic()
-        out = extended(flagged, scores[: self.n], self.bench, self.groups, self.ignore, self.distinct, self.runtime)
+        out = Likeness(self.bench, self.groups, self.ignore, self.distinct, self.runtime).extended(flagged, scores[: self.n])
         self.timings["likeness"] = time.monotonic() - began
         return out
 

@@ -8,7 +8,7 @@ of the class have in common looks like the flagged ones too, but their labels ar
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -39,95 +39,93 @@ _TRAINING = PretrainSettings(steps=300, lr=0.05, batch=128)
 _LABELS = PretrainSettings(steps=600, lr=0.05, batch=128)
 
 
-def extended(
-    flagged: np.ndarray, scores: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, runtime: Runtime
-) -> np.ndarray:
-    """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer.
+@dataclass(frozen=True)
+class Likeness:
+    """The samples of one audit: n inspected, then the reserve. Networks read pixels; labels say who is of a class."""
 
-    ``bench`` holds the n inspected samples, then the reserve. ``scores`` (n,): higher is more suspicious. ``groups`` (n,): near
-    duplicates; ``ignore`` (n,): rows that stay as they are and shape nothing; ``distinct`` (C,): different reserve samples of each class.
-    Networks read pixels; labels say who is of a class.
-    """
-    out = np.array(flagged)
-    for k in range(len(distinct)):
-        out[_of_class(k, flagged, scores, bench, groups, ignore, distinct, runtime)] = True
-    return out
+    bench: Bench
+    groups: np.ndarray
+    """(n,) numbers, equal for near duplicates."""
+    ignore: np.ndarray
+    """(n,) bool: rows that stay as they are and shape nothing."""
+    distinct: np.ndarray
+    """(C,) different reserve samples of each class."""
+    runtime: Runtime
 
+    def extended(self, flagged: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer.
 
-def _of_class(
-    k: int,
-    flagged: np.ndarray,
-    scores: np.ndarray,
-    bench: Bench,
-    groups: np.ndarray,
-    ignore: np.ndarray,
-    distinct: np.ndarray,
-    runtime: Runtime,
-) -> np.ndarray:
-    """Row numbers of class ``k`` that look like its ``flagged`` ones and are not flagged."""
-    n, labels, rng = len(flagged), bench.labels.cpu().numpy(), np.random.default_rng([runtime.seed, 0x11CE, k])
-    mine = labels[:n] == k
-    first, rest = np.flatnonzero(mine & flagged & ~ignore), np.flatnonzero(mine & ~flagged & ~ignore)
-    elsewhere = rng.permutation(np.flatnonzero(~mine & ~flagged & ~ignore))
-    added = rest[:0]
-    if len(first) < LEAST or len(rest) < LEAST or not len(elsewhere):
+        ``scores`` (n,) as they were flagged by; higher is more suspicious.
+        """
+        out = np.array(flagged)
+        for k in range(len(self.distinct)):
+            out[self._of_class(k, flagged, scores)] = True
+        return out
+
+    def _of_class(self, k: int, flagged: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Row numbers of class ``k`` that look like its ``flagged`` ones and are not flagged."""
+        n, labels, seed = len(flagged), self.bench.labels.cpu().numpy(), self.runtime.seed
+        rng, mine = np.random.default_rng([seed, 0x11CE, k]), labels[:n] == k
+        first, rest = np.flatnonzero(mine & flagged & ~self.ignore), np.flatnonzero(mine & ~flagged & ~self.ignore)
+        elsewhere = rng.permutation(np.flatnonzero(~mine & ~flagged & ~self.ignore))
+        added = rest[:0]
+        if len(first) < LEAST or len(rest) < LEAST or not len(elsewhere):
+            return added
+        shows = self._shows(k, rest[scores[rest] <= np.median(scores[rest])], elsewhere)
+        right = shows > np.median(shows[rest])
+        if right[first].mean() > WRONG:
+            return added
+        others = elsewhere[:MOST]
+        asked = np.concatenate([rest, others, np.arange(n, len(labels))])
+        inspected = len(rest) + len(others)
+        for r in range(ROUNDS):
+            half = np.concatenate([rng.integers(0, 2, n)[self.groups[asked[:inspected]]], rng.integers(0, 2, len(asked) - inspected)])
+            stage = f"what the suspects share, {r + 1} of {ROUNDS}"
+            odds, own = _odds(np.concatenate([first, added]), asked, half, len(rest), self.bench, [seed, k, r], self.runtime, stage)
+            odds[np.searchsorted(rest, added)] = own[len(first) :]  # what the last round added was trained on
+            level = by_class(odds, labels[asked], inspected, self.distinct)
+            limit = cut(level[: len(rest)], level[len(rest) : inspected])
+            # A family of the class's own is in its reserve too.
+            clean = odds[inspected:][labels[n:] == k].max(initial=-np.inf)
+            alike = own[: len(first)][own[: len(first)] > clean]
+            if not len(alike):
+                break
+            seen = odds[: len(rest)]
+            new = rest[(level[: len(rest)] >= limit) & (seen > clean) & (seen > np.quantile(alike, DOUBT))]
+            if np.array_equal(new, added) or (len(new) and right[new].mean() > WRONG):  # it changes no more, or grows into the class itself
+                break
+            added = new
         return added
-    shows = _shows(k, rest[scores[rest] <= np.median(scores[rest])], elsewhere, bench, groups, runtime)
-    right = shows > np.median(shows[rest])
-    if right[first].mean() > WRONG:
-        return added
-    others = elsewhere[:MOST]
-    asked = np.concatenate([rest, others, np.arange(n, len(labels))])
-    inspected = len(rest) + len(others)
-    for r in range(ROUNDS):
-        half = np.concatenate([rng.integers(0, 2, n)[groups[asked[:inspected]]], rng.integers(0, 2, len(asked) - inspected)])
-        stage = f"what the suspects share, {r + 1} of {ROUNDS}"
-        odds, own = _odds(np.concatenate([first, added]), asked, half, len(rest), bench, [runtime.seed, k, r], runtime, stage)
-        odds[np.searchsorted(rest, added)] = own[len(first) :]  # what the last round added was trained on
-        level = by_class(odds, labels[asked], inspected, distinct)
-        limit = cut(level[: len(rest)], level[len(rest) : inspected])
-        # A family of the class's own is in its reserve too.
-        clean = odds[inspected:][labels[n:] == k].max(initial=-np.inf)
-        alike = own[: len(first)][own[: len(first)] > clean]
-        if not len(alike):
-            break
-        seen = odds[: len(rest)]
-        new = rest[(level[: len(rest)] >= limit) & (seen > clean) & (seen > np.quantile(alike, DOUBT))]
-        if np.array_equal(new, added) or (len(new) and right[new].mean() > WRONG):  # it changes no more, or grows into the class itself
-            break
-        added = new
-    return added
 
+    def _shows(self, k: int, likely: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
+        """(n,) log odds that a sample shows class ``k``, whatever its label, by networks that were not trained on it.
 
-def _shows(k: int, likely: np.ndarray, elsewhere: np.ndarray, bench: Bench, groups: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """(n,) log odds that a sample shows class ``k``, whatever its label, by networks that were not trained on it.
+        They are trained on one half of the other classes' samples (``elsewhere``, rows) and of the class's that are ``likely`` clean.
+        """
+        n, bench = len(self.groups), replace(self.bench, whitened=None)
+        rng = np.random.default_rng([self.runtime.seed, 0x5403, k])
+        half = np.concatenate([rng.integers(0, 2, n)[self.groups], rng.integers(0, 2, len(bench.labels) - n)])
+        known = np.concatenate([likely, elsewhere, np.arange(n, len(half))])
+        ticker = Ticker(self.runtime, "whether the suspects' labels fit", 2 * _LABELS.steps)
 
-    They are trained on one half of the other classes' samples (``elsewhere``, rows) and of those of the class that are ``likely`` clean.
-    """
-    n, plain = len(groups), replace(bench, whitened=None)
-    rng = np.random.default_rng([runtime.seed, 0x5403, k])
-    half = np.concatenate([rng.integers(0, 2, n)[groups], rng.integers(0, 2, len(bench.labels) - n)])
-    known = np.concatenate([likely, elsewhere, np.arange(n, len(half))])
-    ticker = Ticker(runtime, "whether the suspects' labels fit", 2 * _LABELS.steps)
+        def job(h: int) -> np.ndarray:
+            seed = int(np.random.SeedSequence([self.runtime.seed, 0x5403, k, h]).generate_state(1)[0])
+            network, generator = bench.network("shortcut", 1.0, seed), torch.Generator().manual_seed(seed)
+            rows = torch.from_numpy(known[half[known] != h])
+            of_class = rows[bench.labels.cpu()[rows] == k]  # twice: only a half of its inspected samples is there
+            pretrain(network, bench, torch.cat([rows, of_class]), torch.empty(0, dtype=torch.long), _LABELS, generator, ticker)
 
-    def job(h: int) -> np.ndarray:
-        seed = int(np.random.SeedSequence([runtime.seed, 0x5403, k, h]).generate_state(1)[0])
-        network, generator = plain.network("shortcut", 1.0, seed), torch.Generator().manual_seed(seed)
-        rows = torch.from_numpy(known[half[known] != h])
-        of_class = rows[bench.labels.cpu()[rows] == k]  # twice: only a half of its inspected samples is there
-        pretrain(network, plain, torch.cat([rows, of_class]), torch.empty(0, dtype=torch.long), _LABELS, generator, ticker)
+            def read(inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+                logits = network(*inputs).float()
+                others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1).logsumexp(1)
+                return torch.as_tensor(logits[:, k] - others)
 
-        def read(inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-            logits = network(*inputs).float()
-            others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1).logsumexp(1)
-            return torch.as_tensor(logits[:, k] - others)
+            return sweep(read, network, bench, torch.from_numpy(np.flatnonzero(half[:n] == h)), lambda: None)
 
-        return sweep(read, network, plain, torch.from_numpy(np.flatnonzero(half[:n] == h)), lambda: None)
-
-    out = np.zeros(n)
-    for h, theirs in enumerate(side_by_side(job, 2, bench.device)):
-        out[half[:n] == h] = theirs
-    return out
+        out = np.zeros(n)
+        for h, theirs in enumerate(side_by_side(job, 2, bench.device)):
+            out[half[:n] == h] = theirs
+        return out
 
 
 def _odds(
