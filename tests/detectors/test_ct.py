@@ -20,7 +20,7 @@ from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
 
 SMALL = ConfusionTraining(texture=True, pretrain_least=60, confusion_steps=(60, 60, 60))
-TINY = ConfusionTraining(texture=True, pretrain_epochs=(1.0, 4.0, 4.0), pretrain_least=4, confusion_steps=(4, 4, 4))
+TINY = ConfusionTraining(texture=True, finish=False, pretrain_epochs=(1.0, 4.0, 4.0), pretrain_least=4, confusion_steps=(4, 4, 4))
 """All three rounds, for what does not hang on what is learned."""
 
 

@@ -105,7 +105,7 @@ def test_targets_that_show_in_different_views_are_all_named():
     assert verdict.flagged[seven].mean() > 0.95
     assert verdict.flagged[np.flatnonzero(labels == 2)[:60]].mean() > 0.95
     assert verdict.flagged.mean() < 0.015
-    views = {name: cut["view"].split()[0] for name, cut in verdict.evidence["thresholds"].items()}
+    views = {name: cut["view"].split()[0] for name, (cut,) in verdict.evidence["thresholds"].items()}
     assert views == {"c2": "sharpened", "c7": "plain"}
     assert verdict.view.startswith("plain")
 
@@ -228,7 +228,7 @@ def test_what_two_rounds_in_texture_show_is_found_and_what_one_shows_is_not():
     plain = [{"margins 1": quiet}, {"margins 2": quiet}]
 
     def seen(*texture):
-        return tail(Scored(plain, labels, names, ignore, texture=[{f"texture {r}": s} for r, s in enumerate(texture)]))
+        return tail(Scored(plain, labels, names, ignore, further=[[{f"texture {r}": s} for r, s in enumerate(texture)]]))
 
     found = seen(quiet, *loud[:2])
     assert named(found) == [6]
@@ -237,5 +237,5 @@ def test_what_two_rounds_in_texture_show_is_found_and_what_one_shows_is_not():
     once = seen(quiet, quiet, loud[0])
     assert named(once) == []
     # A round of either kind does not confirm one of the other.
-    mixed = tail(Scored([{"a": loud[0]}, {"b": quiet}], labels, names, ignore, texture=[{"c": loud[1]}, {"d": quiet}]))
+    mixed = tail(Scored([{"a": loud[0]}, {"b": quiet}], labels, names, ignore, further=[[{"c": loud[1]}, {"d": quiet}]]))
     assert named(mixed) == []

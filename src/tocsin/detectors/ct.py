@@ -9,9 +9,9 @@ docs/confusion-training.md says what differs and why, with measurements.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,10 +19,6 @@ from tocsin.data.dataset import Dataset, concatenate
 from tocsin.detectors.base import Detector, Findings, preset_of
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
-
-if TYPE_CHECKING:
-    from tocsin.detectors.decide import Verdict
-    from tocsin.detectors.distillation import Distillation
 
 _ROUND_FIELDS = ("pretrain_epochs", "confusion_steps", "confusion_lr", "confusion_momentum", "reserve_weight", "mix_every", "class_weights")
 
@@ -121,6 +117,8 @@ class ConfusionTraining(Detector):
     decision: Literal["tail", "control", "likelihood", "em"] = "tail"
     """tail (ours: classes are compared with each other), control (ours: each class with its own reserve), the published simplified
     likelihood test, or its older variant with a constrained two-Gaussian EM."""
+    misfits: bool | None = None
+    """Labels that do not fit are looked at too, as a series of its own (`misfits`). None: wherever that is known to help: pictures."""
     finish: bool | None = None
     """Samples of a named class that have in common what sets its flagged ones apart are flagged too, whatever their score: rows of a table
     that obey their rule (`rules`), pictures with wrong labels that look like them (`likeness`). None: wherever there is such a look."""
@@ -177,6 +175,7 @@ class ConfusionTraining(Detector):
         """
         from tocsin.detectors.decide import DECISIONS, Scored, judged_apart
         from tocsin.detectors.distillation import Distillation
+        from tocsin.detectors.finish import put_first, with_alike, with_rules
 
         finishing = self.decision in {"table": ("tail", "control"), "image": ("tail",)}.get(train.kind, ())
         if self.finish and not finishing:
@@ -184,7 +183,13 @@ class ConfusionTraining(Detector):
                 f"finish: got true with {train.kind} data and decision={self.decision}; "
                 "allowed are tables with tail or control, and pictures with tail"
             )
-        finishing &= self.finish is not False
+        misfits = train.kind == "image" and self.decision == "tail" and self.sharpen
+        if self.misfits and not misfits:
+            raise InputError(f"misfits: got true with {train.kind} data; allowed are pictures, with decision=tail and sharpen")
+        misfits &= self.misfits is not False
+        if self.finish and not misfits and train.kind == "image":
+            raise InputError("finish: on pictures it goes by how well labels fit; leave misfits=false or sharpen=false out, or finish=true")
+        finishing &= self.finish is not False and (misfits or train.kind == "table")
         if len(train.classes) < 2:
             raise InputError("the training data has one class only; Confusion Training needs at least two")
         began = time.monotonic()
@@ -193,29 +198,30 @@ class ConfusionTraining(Detector):
         joined = concatenate(train, concatenate(confusing, held_out) if len(held_out) else confusing)
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
+        further = [work.look_at_labels()] if misfits else []
         grain = work.run_in_texture(self.in_texture) if self.texture else None
+        further += [grain.views] if grain is not None else []
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
-        views = [{name: scores[:n] for name, scores in views.items()} for views in result.views]
-        looks = [] if grain is None else [{name: scores[:n] for name, scores in views.items()} for views in grain.views]
-        control = [{name: scores[held] for name, scores in views.items()} for views in result.views]
         seen = Scored(
-            views,
+            _part(result.views, slice(n)),
             train.labels,
             train.classes,
             ignore,
             result,
             self.alpha,
-            control=control,
+            control=_part(result.views, held),
             control_labels=joined.labels[held],
-            texture=looks,
+            further=[_part(views, slice(n)) for views in further],
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
-        scores = result.seen_in(verdict.view, () if grain is None else grain.views)
         if finishing and train.kind == "table":
-            verdict = _completed(verdict, train, reserve, ~ignore)
+            verdict = with_rules(verdict, train, reserve, ~ignore)
         elif finishing:
-            verdict, scores = _extended(verdict, scores, train, work, ~ignore)
+            verdict = with_alike(verdict, work.like_flagged(verdict.flagged), train, ~ignore)
+        scores = result.seen_in(verdict.view, [views for rounds in further for views in rounds])
+        if further:
+            scores = np.concatenate([put_first(scores[:n], verdict.flagged, train.labels, ~ignore), scores[n:]])
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
         deciding = time.monotonic() - decided - result.timings.get("likeness", 0.0)
         timings = {**result.timings, **inner, "deciding": deciding, "total": time.monotonic() - began}
@@ -239,32 +245,8 @@ class ConfusionTraining(Detector):
         )
 
 
-def _extended(verdict: Verdict, scores: np.ndarray, train: Dataset, work: Distillation, real: np.ndarray) -> tuple[Verdict, np.ndarray]:
-    """(``verdict`` with the pictures that look like the flagged ones flagged too, ``scores`` that put them beside these)."""
-    flagged = work.like_flagged(verdict.flagged, scores)
-    added = flagged & ~verdict.flagged
-    if not added.any():
-        return verdict, scores
-    classes, scores = [], scores.copy()
-    for entry in verdict.classes:
-        mine = (train.labels == entry.index) & real
-        more = np.flatnonzero(mine & added)
-        if len(more):
-            lowest = scores[: len(train)][mine & verdict.flagged].min()
-            scores[more] = np.maximum(scores[more], lowest)
-        classes.append(replace(entry, flagged=int(flagged[mine].sum())))
-    said = {train.classes[k]: int(count) for k, count in enumerate(np.bincount(train.labels[added], minlength=len(train.classes))) if count}
-    return replace(verdict, flagged=flagged, classes=tuple(classes), evidence={**verdict.evidence, "likeness": said}), scores
-
-
-def _completed(verdict: Verdict, train: Dataset, reserve: Dataset, real: np.ndarray) -> Verdict:
-    """The ``verdict`` with the rows that obey the rule of the flagged ones flagged too; ``real`` (N,): the person's rows."""
-    from tocsin.detectors.rules import completed
-
-    flagged, rules = completed(verdict.flagged, train, reserve, real)
-    counts = np.bincount(train.labels[flagged & real], minlength=len(train.classes)).tolist()
-    classes = tuple(replace(c, flagged=counts[c.index]) for c in verdict.classes)
-    return replace(verdict, flagged=flagged, classes=classes, evidence={**verdict.evidence, "rules": rules})
+def _part(rounds: Sequence[Mapping[str, np.ndarray]], rows: slice) -> list[dict[str, np.ndarray]]:
+    return [{name: scores[rows] for name, scores in views.items()} for views in rounds]
 
 
 def split_reserve(reserve: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:

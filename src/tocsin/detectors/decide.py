@@ -67,8 +67,8 @@ class Scored:
     """As ``rounds``, (M,) each, of known-clean rows that were treated as the inspected ones were."""
     control_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     """(M,) int64."""
-    texture: Sequence[Mapping[str, np.ndarray]] = ()
-    """As ``rounds``: of each round in which the samples were seen as texture alone; for `tail`."""
+    further: Sequence[Sequence[Mapping[str, np.ndarray]]] = ()
+    """Other series, each as ``rounds``: the samples as texture alone, how well labels fit; for `tail`."""
 
 
 Decision = Callable[[Scored], Verdict]
@@ -80,28 +80,34 @@ def tail(seen: Scored) -> Verdict:
     A backdoor has one or few targets, so its samples make the tail of few classes stand out from those of the rest (`stands_out`).
     Natural families of look-alikes make tails of all classes heavy and leave no gap; a family that one round's networks happen
     not to forget is gone in the next. So of each round the better view counts, and of the rounds the second best; so too, by itself, in
-    texture, and the better of the two is the class's. Its samples are flagged in the view in which it stands out most, from where they
-    outnumber what the other classes predict.
+    each further series. In every series that names a class its samples are flagged, in the view in which it stands out most, from where
+    they outnumber what the other classes predict.
     """
     labels, names, real = seen.labels, seen.names, ~seen.ignore
-    scores = {name: view for views in (*seen.rounds, *seen.texture) for name, view in views.items()}
+    series = [rounds for rounds in (seen.rounds, *seen.further) if rounds]
+    scores = {name: view for rounds in series for views in rounds for name, view in views.items()}
     looks = {name: stands_out(view[real], labels[real], len(names)) for name, view in scores.items()}
-    series = [rounds for rounds in (seen.rounds, seen.texture) if rounds]
-    both = np.array([_second_best(looks, rounds) for rounds in series])
-    statistic, shown_by = both.max(axis=0), both.argmax(axis=0)
-    best = [max((name for views in series[shown_by[k]] for name in views), key=lambda name: looks[name][k]) for k in range(len(names))]
+    each = np.array([_second_best(looks, rounds) for rounds in series])
+    statistic = each.max(axis=0)
+
+    def best(k: int, which: int) -> str:
+        return max((name for views in series[which] for name in views), key=lambda name: looks[name][k])
+
     threshold = -seen.null_scale * math.log(seen.alpha)
     guilty = np.flatnonzero(statistic > threshold)
     flagged = np.zeros(len(labels), bool)
-    cuts = {}
-    for k in guilty:
-        view = scores[best[k]]
-        cuts[k] = cut(view[real & (labels == k)], view[real & ~np.isin(labels, guilty)])
-        flagged |= (labels == k) & (view >= cuts[k])
+    cuts: dict[tuple[int, str], float] = {}
+    for k in guilty.tolist():
+        for which in np.flatnonzero(each[:, k] > threshold).tolist():
+            name = best(k, which)
+            view = scores[name]
+            cuts[k, name] = cut(view[real & (labels == k)], view[real & ~np.isin(labels, guilty)])
+            flagged |= (labels == k) & (view >= cuts[k, name])
     poisoned = chance_of_poison(float(statistic.max()), seen.null_scale)
     named = np.isin(np.arange(len(names)), guilty)
-    lead = best[int(np.argmax(statistic))]
-    shown = [float(cuts[k]) for k in guilty if best[k] == lead]
+    first = int(np.argmax(statistic))
+    lead = best(first, int(np.argmax(each[:, first])))
+    shown = [score for (_, name), score in cuts.items() if name == lead]
     return Verdict(
         flagged=flagged,
         classes=class_evidence(names, labels[real], flagged[real], statistic, np.exp(-statistic / seen.null_scale), named),
@@ -112,7 +118,7 @@ def tail(seen: Scored) -> Verdict:
             "gap": float(statistic.max()),
             "gap needed": threshold,
             "gaps by view": {name: float(look.max()) for name, look in looks.items()},
-            "thresholds": {names[k]: {"view": best[k], "score": float(cuts[k])} for k in guilty},
+            "thresholds": {names[k]: [{"view": name, "score": score} for (of, name), score in cuts.items() if of == k] for k in guilty},
         },
     )
 

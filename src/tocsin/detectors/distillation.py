@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.confusion import ConfuseSettings, PretrainSettings, confuse, penultimate, pretrain, score
+from tocsin.detectors.misfits import fit_of_labels, looks
 from tocsin.detectors.rounds import Store, combine, distil, median_band, place
 from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
 from tocsin.detectors.workbench import SCORE_BATCH, Bench, side_by_side
@@ -89,15 +90,22 @@ class Distillation:
         self._prepare()
         return self._rounds()
 
-    def like_flagged(self, flagged: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """After `run`: (n,) bool, ``flagged`` (n,) and the pictures that look like the flagged ones of their class (`likeness`).
+    def look_at_labels(self) -> list[dict[str, np.ndarray]]:
+        """After `run`: views as those of rounds, (n + m,) each, in which what stands out are labels that do not fit (`misfits`)."""
+        began = time.monotonic()
+        stored = self.store.read(self.how.rounds)
+        self.fit = fit_of_labels(self.bench, self.groups, self.how.pretrain_least, self.runtime) if stored is None else stored[0]
+        self.store.write(self.how.rounds, self.fit, self.fit)
+        out = looks(self.fit, self.bench, self.groups, self.ignore, self.distinct, self.runtime.seed)
+        self.timings["labels"] = time.monotonic() - began
+        return out
 
-        ``scores`` (n + m,) as they were flagged by.
-        """
+    def like_flagged(self, flagged: np.ndarray) -> np.ndarray:
+        """After `look_at_labels`: (n,) bool, ``flagged`` (n,) and what is of one kind with it in its class (`likeness`)."""
         from tocsin.detectors.likeness import Likeness
 
         began = time.monotonic()
-        out = Likeness(self.bench, self.groups, self.ignore, self.distinct, self.runtime).extended(flagged, scores[: self.n])
+        out = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime).extended(flagged)
         self.timings["likeness"] = time.monotonic() - began
         return out
 

@@ -31,12 +31,11 @@ DOUBT = 0.02
 """A further sample must look more like the flagged ones than this share of these do to networks that were not trained on them; those that
 look like clean samples of the class are false alarms, and say nothing."""
 WRONG = 0.25
-"""Samples are taken to be labelled wrongly where at most this share of them show their class better than its median sample. Of clean
+"""Samples are taken to be labelled wrongly where at most this share of them fit their label better than its median sample. Of clean
 ones half do; poison of which a tenth does, as of Dynamic, may have two clean ones among five when it reaches this."""
 MOST = 20_000
 """Samples of other classes that are taken for clean."""
 _TRAINING = PretrainSettings(steps=300, lr=0.05, batch=128)
-_LABELS = PretrainSettings(steps=600, lr=0.05, batch=128)
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Likeness:
     """The samples of one audit: n inspected, then the reserve. Networks read pixels; labels say who is of a class."""
 
     bench: Bench
+    fit: np.ndarray
+    """(n + m,) how well labels fit (`misfits.fit_of_labels`)."""
     groups: np.ndarray
     """(n,) numbers, equal for near duplicates."""
     ignore: np.ndarray
@@ -52,30 +53,36 @@ class Likeness:
     """(C,) different reserve samples of each class."""
     runtime: Runtime
 
-    def extended(self, flagged: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer.
-
-        ``scores`` (n,) as they were flagged by; higher is more suspicious.
-        """
+    def extended(self, flagged: np.ndarray) -> np.ndarray:
+        """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer."""
         out = np.array(flagged)
-        for k in range(len(self.distinct)):
-            out[self._of_class(k, flagged, scores)] = True
+        for k in np.unique(self.bench.labels.cpu().numpy()[: len(flagged)][flagged & ~self.ignore]).tolist():
+            if self._wrongly_labelled(k, flagged):
+                out[self._of_class(k, flagged)] = True
         return out
 
-    def _of_class(self, k: int, flagged: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    def _right(self, k: int, flagged: np.ndarray) -> np.ndarray:
+        """(n,) bool: samples whose label fits them better than it fits the median unflagged sample of class ``k``."""
+        n = len(flagged)
+        rest = (self.bench.labels.cpu().numpy()[:n] == k) & ~flagged & ~self.ignore
+        return np.asarray(self.fit[:n] > (np.median(self.fit[:n][rest]) if rest.any() else -np.inf))
+
+    def _wrongly_labelled(self, k: int, flagged: np.ndarray) -> bool:
+        """Whether there are flagged samples of class ``k`` to learn from, whose labels are wrong, and others to ask about."""
+        mine = (self.bench.labels.cpu().numpy()[: len(flagged)] == k) & ~self.ignore
+        first = mine & flagged
+        enough = first.sum() >= LEAST and (mine & ~flagged).sum() >= LEAST
+        return bool(enough and self._right(k, flagged)[first].mean() <= WRONG)
+
+    def _of_class(self, k: int, flagged: np.ndarray) -> np.ndarray:
         """Row numbers of class ``k`` that look like its ``flagged`` ones and are not flagged."""
         n, labels, seed = len(flagged), self.bench.labels.cpu().numpy(), self.runtime.seed
         rng, mine = np.random.default_rng([seed, 0x11CE, k]), labels[:n] == k
         first, rest = np.flatnonzero(mine & flagged & ~self.ignore), np.flatnonzero(mine & ~flagged & ~self.ignore)
-        elsewhere = rng.permutation(np.flatnonzero(~mine & ~flagged & ~self.ignore))
-        added = rest[:0]
-        if len(first) < LEAST or len(rest) < LEAST or not len(elsewhere):
+        others = rng.permutation(np.flatnonzero(~mine & ~flagged & ~self.ignore))[:MOST]
+        added, right = rest[:0], self._right(k, flagged)
+        if not len(others):
             return added
-        shows = self._shows(k, rest[scores[rest] <= np.median(scores[rest])], elsewhere)
-        right = shows > np.median(shows[rest])
-        if right[first].mean() > WRONG:
-            return added
-        others = elsewhere[:MOST]
         asked = np.concatenate([rest, others, np.arange(n, len(labels))])
         inspected = len(rest) + len(others)
         for r in range(ROUNDS):
@@ -96,36 +103,6 @@ class Likeness:
                 break
             added = new
         return added
-
-    def _shows(self, k: int, likely: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
-        """(n,) log odds that a sample shows class ``k``, whatever its label, by networks that were not trained on it.
-
-        They are trained on one half of the other classes' samples (``elsewhere``, rows) and of the class's that are ``likely`` clean.
-        """
-        n, bench = len(self.groups), replace(self.bench, whitened=None)
-        rng = np.random.default_rng([self.runtime.seed, 0x5403, k])
-        half = np.concatenate([rng.integers(0, 2, n)[self.groups], rng.integers(0, 2, len(bench.labels) - n)])
-        known = np.concatenate([likely, elsewhere, np.arange(n, len(half))])
-        ticker = Ticker(self.runtime, "whether the suspects' labels fit", 2 * _LABELS.steps)
-
-        def job(h: int) -> np.ndarray:
-            seed = int(np.random.SeedSequence([self.runtime.seed, 0x5403, k, h]).generate_state(1)[0])
-            network, generator = bench.network("shortcut", 1.0, seed), torch.Generator().manual_seed(seed)
-            rows = torch.from_numpy(known[half[known] != h])
-            of_class = rows[bench.labels.cpu()[rows] == k]  # twice: only a half of its inspected samples is there
-            pretrain(network, bench, torch.cat([rows, of_class]), torch.empty(0, dtype=torch.long), _LABELS, generator, ticker)
-
-            def read(inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-                logits = network(*inputs).float()
-                others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1).logsumexp(1)
-                return torch.as_tensor(logits[:, k] - others)
-
-            return sweep(read, network, bench, torch.from_numpy(np.flatnonzero(half[:n] == h)), lambda: None)
-
-        out = np.zeros(n)
-        for h, theirs in enumerate(side_by_side(job, 2, bench.device)):
-            out[half[:n] == h] = theirs
-        return out
 
 
 def _odds(

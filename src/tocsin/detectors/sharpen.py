@@ -6,6 +6,8 @@ by a difference of means in whitened pixels (linear discriminant analysis) than 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,9 +32,13 @@ def sharpen(
     The first ``n`` rows are inspected, the rest is reserve. ``fold`` (n,) 0..9, equal for near duplicates; rows in ``ignore`` (n,)
     are scored but shape nothing. ``distinct`` (C,): how many different reserve samples each class has, near duplicates counted once.
     """
-    filtered = matched_filter(scores, labels, whitened, n, fold, ignore)
-    total = np.zeros(len(scores))
-    for view in (scores, filtered):
+    return added_up((scores, matched_filter(scores, labels, whitened, n, fold, ignore)), labels, n, ignore, distinct)
+
+
+def added_up(views: Sequence[np.ndarray], labels: np.ndarray, n: int, ignore: np.ndarray, distinct: np.ndarray) -> np.ndarray:
+    """(n + m,) float32: the sum of ``views`` (n + m,) each, in units of its classes' clean samples; the rest as in `sharpen`."""
+    total = np.zeros(len(labels))
+    for view in views:
         level = by_class(view, labels, n, distinct)
         total += level / max(float(level[:n][~ignore].std()), 1e-6)
     return total.astype(np.float32)

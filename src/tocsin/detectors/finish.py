@@ -1,0 +1,43 @@
+"""After a verdict: further samples of its classes are flagged, for what they have in common with the flagged ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tocsin.data.dataset import Dataset
+from tocsin.detectors.decide import Verdict
+
+
+def with_alike(verdict: Verdict, flagged: np.ndarray, train: Dataset, real: np.ndarray) -> Verdict:
+    """``verdict`` where ``flagged`` (N,) bool says what is flagged by now; ``real`` (N,): the person's rows."""
+    added = flagged & ~verdict.flagged
+    if not added.any():
+        return verdict
+    sizes = np.bincount(train.labels[flagged & real], minlength=len(train.classes)).tolist()
+    more = np.bincount(train.labels[added], minlength=len(train.classes)).tolist()
+    classes = tuple(replace(c, flagged=sizes[c.index]) for c in verdict.classes)
+    said = {train.classes[k]: count for k, count in enumerate(more) if count}
+    return replace(verdict, flagged=flagged, classes=classes, evidence={**verdict.evidence, "likeness": said})
+
+
+def with_rules(verdict: Verdict, train: Dataset, reserve: Dataset, real: np.ndarray) -> Verdict:
+    """``verdict`` with the rows that obey the rule of the flagged ones flagged too; ``real`` as in `with_alike`."""
+    from tocsin.detectors.rules import completed
+
+    flagged, rules = completed(verdict.flagged, train, reserve, real)
+    sizes = np.bincount(train.labels[flagged & real], minlength=len(train.classes)).tolist()
+    classes = tuple(replace(c, flagged=sizes[c.index]) for c in verdict.classes)
+    return replace(verdict, flagged=flagged, classes=classes, evidence={**verdict.evidence, "rules": rules})
+
+
+def put_first(scores: np.ndarray, flagged: np.ndarray, labels: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """(N,) ``scores`` in which the ``flagged`` samples of a class come before its others, whatever it was that they were flagged for."""
+    out = np.array(scores)
+    for k in np.unique(labels[flagged]):
+        mine = labels == k
+        rest = scores[mine & ~flagged & real]
+        if len(rest):
+            out[mine & flagged] = np.maximum(scores[mine & flagged], np.nextafter(rest.max(), np.float32(np.inf), dtype=np.float32))
+    return out

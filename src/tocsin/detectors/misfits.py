@@ -1,0 +1,74 @@
+"""Labels that do not fit what their samples show, as networks that never saw these samples have it, and what such samples share. Ours.
+
+A dirty-label trigger needs wrong labels. Out-of-fold networks that are too small and too briefly trained to learn a rare trigger tell them,
+but wrong and doubtful labels are everywhere. What sets poison apart is that its wrongly labelled samples share a pattern: the matched
+filter (`sharpen`), drawn from a class's least fitting samples, adds up what they have in common, and of plain mistakes that is nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tocsin.detectors.confusion import PretrainSettings, pretrain
+from tocsin.detectors.sharpen import FOLDS, added_up, matched_filter
+from tocsin.detectors.workbench import Bench, side_by_side, sweep
+from tocsin.runtime import Runtime, Ticker
+
+LOOKS = 2
+"""In each the filter is drawn anew, from what the one before put first; a class must stand out in both."""
+PASSES = 3.2
+"""Over the samples a network is trained on: enough to know most classes, too few to learn a rare trigger."""
+_LR, _BATCH = 0.05, 128
+
+
+def fit_of_labels(bench: Bench, groups: np.ndarray, least: int, runtime: Runtime) -> np.ndarray:
+    """(n + m,) log odds of each sample's own label, by a network that was trained on the other half of all samples.
+
+    ``bench`` holds n inspected samples, then the reserve; near duplicates, equal in ``groups`` (n,), share a half. Networks read pixels
+    and are trained for `PASSES`, but ``least`` steps at least.
+    """
+    n, plain = len(groups), replace(bench, whitened=None)
+    rng = np.random.default_rng([runtime.seed, 0x5403])
+    half = np.concatenate([rng.integers(0, 2, n)[groups], rng.integers(0, 2, len(bench.labels) - n)])
+    how = PretrainSettings(steps=max(least, round(PASSES * len(half) / 2 / _BATCH)), lr=_LR, batch=_BATCH)
+    ticker = Ticker(runtime, "whether labels fit", 2 * how.steps)
+
+    def job(h: int) -> np.ndarray:
+        seed = int(np.random.SeedSequence([runtime.seed, 0x5403, h]).generate_state(1)[0])
+        network, generator = plain.network("shortcut", 1.0, seed), torch.Generator().manual_seed(seed)
+        rows = torch.from_numpy(np.flatnonzero(half != h))
+        pretrain(network, plain, rows, torch.empty(0, dtype=torch.long), how, generator, ticker)
+
+        def read(inputs: tuple[Tensor, ...], answers: Tensor) -> Tensor:
+            logits, own = network(*inputs).float(), answers[:, None]
+            return torch.as_tensor(logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).logsumexp(1))
+
+        return sweep(read, network, plain, torch.from_numpy(np.flatnonzero(half == h)), lambda: None)
+
+    fit = np.zeros(len(half), np.float32)
+    for h, theirs in enumerate(side_by_side(job, 2, bench.device)):
+        fit[half == h] = theirs
+    return fit
+
+
+def looks(
+    fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, seed: int
+) -> list[dict[str, np.ndarray]]:
+    """Of each of `LOOKS`, by "labels 1" and so on: (n + m,) float32 how badly labels fit, and the matched filter's part, comparable
+    between classes.
+
+    ``fit`` (n + m,) as of `fit_of_labels`; ``ignore`` (n,): rows that shape nothing; ``distinct`` (C,): different reserve samples of each
+    class.
+    """
+    assert bench.whitened is not None
+    n, labels, misfit = len(groups), bench.labels.cpu().numpy(), -fit
+    rng, out, last = np.random.default_rng([seed, 0x5A, 0x5403]), [], misfit
+    for r in range(LOOKS):
+        filtered = matched_filter(last, labels, bench.whitened[: len(labels)], n, rng.integers(0, FOLDS, n)[groups], ignore)
+        last = added_up((misfit, filtered), labels, n, ignore, distinct)
+        out.append({f"labels {r + 1}": last})
+    return out
