@@ -167,6 +167,25 @@ class ConfusionTraining(Detector):
     def rounds(self) -> int:
         return len(self.keep) + 1
 
+    def _also_asked(self, kind: str) -> tuple[bool, bool]:
+        """Whether labels that do not fit are looked at, and whether what is like the flagged samples is flagged, for data of ``kind``.
+
+        Raises `InputError` where the settings ask for what these data do not have.
+        """
+        misfits = kind == "image" and self.decision == "tail" and self.sharpen
+        if self.misfits and not misfits:
+            raise InputError(f"misfits: got true with {kind} data; allowed are pictures, with decision=tail and sharpen")
+        finishing = self.decision in {"table": ("tail", "control"), "image": ("tail",)}.get(kind, ())
+        if self.finish and not finishing:
+            raise InputError(
+                f"finish: got true with {kind} data and decision={self.decision}; "
+                "allowed are tables with tail or control, and pictures with tail"
+            )
+        misfits &= self.misfits is not False
+        if self.finish and not misfits and kind == "image":
+            raise InputError("finish: on pictures it goes by how well labels fit; leave misfits=false or sharpen=false out, or finish=true")
+        return misfits, finishing and self.finish is not False and (misfits or kind == "table")
+
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
         """Scores, flags and class evidence for ``train``. ``reserve``: clean, same classes and sample shape (specification 2).
 
@@ -177,19 +196,7 @@ class ConfusionTraining(Detector):
         from tocsin.detectors.distillation import Distillation
         from tocsin.detectors.finish import put_first, with_alike, with_rules
 
-        finishing = self.decision in {"table": ("tail", "control"), "image": ("tail",)}.get(train.kind, ())
-        if self.finish and not finishing:
-            raise InputError(
-                f"finish: got true with {train.kind} data and decision={self.decision}; "
-                "allowed are tables with tail or control, and pictures with tail"
-            )
-        misfits = train.kind == "image" and self.decision == "tail" and self.sharpen
-        if self.misfits and not misfits:
-            raise InputError(f"misfits: got true with {train.kind} data; allowed are pictures, with decision=tail and sharpen")
-        misfits &= self.misfits is not False
-        if self.finish and not misfits and train.kind == "image":
-            raise InputError("finish: on pictures it goes by how well labels fit; leave misfits=false or sharpen=false out, or finish=true")
-        finishing &= self.finish is not False and (misfits or train.kind == "table")
+        misfits, finishing = self._also_asked(train.kind)
         if len(train.classes) < 2:
             raise InputError("the training data has one class only; Confusion Training needs at least two")
         began = time.monotonic()
@@ -198,9 +205,8 @@ class ConfusionTraining(Detector):
         joined = concatenate(train, concatenate(confusing, held_out) if len(held_out) else confusing)
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
-        further = [work.look_at_labels()] if misfits else []
         grain = work.run_in_texture(self.in_texture) if self.texture else None
-        further += [grain.views] if grain is not None else []
+        further = ([work.look_at_labels()] if misfits else []) + ([grain.views] if grain is not None else [])
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
         seen = Scored(

@@ -93,9 +93,12 @@ class Distillation:
     def look_at_labels(self) -> list[dict[str, np.ndarray]]:
         """After `run`: views as those of rounds, (n + m,) each, in which what stands out are labels that do not fit (`misfits`)."""
         began = time.monotonic()
-        stored = self.store.read(self.how.rounds)
-        self.fit = fit_of_labels(self.bench, self.groups, self.how.pretrain_least, self.runtime) if stored is None else stored[0]
-        self.store.write(self.how.rounds, self.fit, self.fit)
+        stored = self.store.read(self.how.rounds)  # kept as one round more, so that a killed run has it
+        if stored is None:
+            self.fit = fit_of_labels(self.bench, self.groups, self.how.pretrain_least, self.runtime)
+            self.store.write(self.how.rounds, self.fit, self.fit)
+        else:
+            self.fit = stored[0]
         out = looks(self.fit, self.bench, self.groups, self.ignore, self.distinct, self.runtime.seed)
         self.timings["labels"] = time.monotonic() - began
         return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +13,11 @@ from tocsin.detectors.decide import Verdict
 
 def with_alike(verdict: Verdict, flagged: np.ndarray, train: Dataset, real: np.ndarray) -> Verdict:
     """``verdict`` where ``flagged`` (N,) bool says what is flagged by now; ``real`` (N,): the person's rows."""
-    added = flagged & ~verdict.flagged
-    if not added.any():
+    added = np.bincount(train.labels[flagged & ~verdict.flagged], minlength=len(train.classes)).tolist()
+    if not any(added):
         return verdict
-    sizes = np.bincount(train.labels[flagged & real], minlength=len(train.classes)).tolist()
-    more = np.bincount(train.labels[added], minlength=len(train.classes)).tolist()
-    classes = tuple(replace(c, flagged=sizes[c.index]) for c in verdict.classes)
-    said = {train.classes[k]: count for k, count in enumerate(more) if count}
-    return replace(verdict, flagged=flagged, classes=classes, evidence={**verdict.evidence, "likeness": said})
+    told = {name: count for name, count in zip(train.classes, added, strict=True) if count}
+    return _with(verdict, flagged, train, real, "likeness", told)
 
 
 def with_rules(verdict: Verdict, train: Dataset, reserve: Dataset, real: np.ndarray) -> Verdict:
@@ -27,9 +25,13 @@ def with_rules(verdict: Verdict, train: Dataset, reserve: Dataset, real: np.ndar
     from tocsin.detectors.rules import completed
 
     flagged, rules = completed(verdict.flagged, train, reserve, real)
+    return _with(verdict, flagged, train, real, "rules", rules)
+
+
+def _with(verdict: Verdict, flagged: np.ndarray, train: Dataset, real: np.ndarray, why: str, told: dict[str, Any]) -> Verdict:
     sizes = np.bincount(train.labels[flagged & real], minlength=len(train.classes)).tolist()
     classes = tuple(replace(c, flagged=sizes[c.index]) for c in verdict.classes)
-    return replace(verdict, flagged=flagged, classes=classes, evidence={**verdict.evidence, "rules": rules})
+    return replace(verdict, flagged=flagged, classes=classes, evidence={**verdict.evidence, why: told})
 
 
 def put_first(scores: np.ndarray, flagged: np.ndarray, labels: np.ndarray, real: np.ndarray) -> np.ndarray:
