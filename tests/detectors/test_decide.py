@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.detectors.decide import Scored, chance_of_poison, cut, tail, tails, widest_gap
+from tocsin.detectors.decide import Scored, Series, chance_of_poison, cut, stands_out, tail, tails, widest_gap
 from tocsin.stats.class_test import em_ratio, log_normal, project, simplified_ratio
 
 
@@ -228,7 +228,7 @@ def test_what_two_rounds_in_texture_show_is_found_and_what_one_shows_is_not():
     plain = [{"margins 1": quiet}, {"margins 2": quiet}]
 
     def seen(*texture):
-        return tail(Scored(plain, labels, names, ignore, further=[[{f"texture {r}": s} for r, s in enumerate(texture)]]))
+        return tail(Scored(plain, labels, names, ignore, further=[Series("texture", [{f"texture {r}": s} for r, s in enumerate(texture)])]))
 
     found = seen(quiet, *loud[:2])
     assert named(found) == [6]
@@ -237,5 +237,41 @@ def test_what_two_rounds_in_texture_show_is_found_and_what_one_shows_is_not():
     once = seen(quiet, quiet, loud[0])
     assert named(once) == []
     # A round of either kind does not confirm one of the other.
-    mixed = tail(Scored([{"a": loud[0]}, {"b": quiet}], labels, names, ignore, further=[[{"c": loud[1]}, {"d": quiet}]]))
+    mixed = tail(Scored([{"a": loud[0]}, {"b": quiet}], labels, names, ignore, further=[Series("texture", [{"c": loud[1]}, {"d": quiet}])]))
     assert named(mixed) == []
+
+
+def test_a_series_names_by_its_own_law_and_flags_by_each_of_its_scores():
+    rng = np.random.default_rng(3)
+    quiet, labels = scores(rng)
+    poison = np.flatnonzero(labels == 6)[:60]
+    faint, half, other = np.array(quiet), np.array(quiet), np.array(quiet)
+    faint[poison] = rng.normal(1.7, 0.3, len(poison))
+    half[poison[:30]] = rng.normal(6, 0.3, 30)
+    other[poison[30:]] = rng.normal(6, 0.3, 30)
+    names, ignore = tuple(f"c{k}" for k in range(10)), np.zeros(len(labels), bool)
+    gap = stands_out(faint, labels, 10)[6]
+    assert 0.5 < gap < 1.8
+
+    def seen(null_scale, share):
+        series = Series("labels", [{"shared 1": faint}, {"shared 2": faint}], [{"labels 1": half}, {"labels 2": other}], null_scale, share)
+        return tail(Scored([{"a": quiet}, {"b": quiet}], labels, names, ignore, share=1 - share, further=[series]))
+
+    at_limit = -gap / np.log(0.01 * 0.1)
+    assert named(seen(1.05 * at_limit, 0.1)) == []
+    found = seen(0.95 * at_limit, 0.1)
+    assert named(found) == [6]
+    assert found.view in {"labels 1", "labels 2"}
+    assert found.flagged[poison].mean() > 0.95  # neither of the two knows more than half
+    assert found.evidence["named by"] == {"c6": ["labels"]}
+    # p is below alpha where a class is named, and only there; the gap needed is that of the rounds, in whose units the gap is told.
+    assert 0.005 < found.classes[6].p_value < 0.01 < seen(1.05 * at_limit, 0.1).classes[6].p_value
+    assert found.evidence["gap"] / found.evidence["gap needed"] == pytest.approx(1 / 0.95)
+    assert found.evidence["gap needed"] == pytest.approx(-0.39 * np.log(0.01 * 0.9))
+
+
+def test_a_part_of_a_series_is_the_same_question_of_fewer_rows():
+    whole = Series("labels", [{"a": np.arange(5)}], [{"b": np.arange(5, 10)}], 0.2, 0.1)
+    some = whole.part(slice(1, 3))
+    assert (some.question, some.null_scale, some.share) == ("labels", 0.2, 0.1)
+    np.testing.assert_array_equal([some.rounds[0]["a"], some.flagging[0]["b"]], [[1, 2], [6, 7]])

@@ -51,9 +51,10 @@ def bench_of(strength: int, reserve_count: int = 250) -> Bench:
 
 def looked(bench: Bench) -> tuple[np.ndarray, list[np.ndarray]]:
     fit = fit_of_labels(bench, np.arange(N), 1, CPU)
-    views = looks(fit, bench, np.arange(N), np.zeros(N, bool), np.full(CLASSES, 50), CPU.seed)
-    assert [list(view) for view in views] == [["labels 1"], ["labels 2"]]
-    return fit, [view for views_of in views for view in views_of.values()]
+    series = looks(fit, bench, np.arange(N), np.zeros(N, bool), np.full(CLASSES, 50), CPU.seed)
+    assert [list(view) for view in series.views] == [["shared 1"], ["shared 2"], ["labels 1"], ["labels 2"]]
+    assert series.flagging == series.views[2:]
+    return fit, [view for views in series.rounds for view in views.values()]
 
 
 def test_wrong_labels_that_share_a_faint_pattern_stand_out_and_plain_mistakes_do_not() -> None:

@@ -16,8 +16,9 @@ from tocsin.detectors.base import ClassEvidence
 from tocsin.errors import AuditIncomplete, InputError
 from tocsin.report import tables
 from tocsin.report.model import CanaryResult
+from tocsin.report.page import render
 from tocsin.report.tables import jsonable
-from tocsin.report.words import percent, shown
+from tocsin.report.words import percent, reasons, shown
 
 
 def test_suspects_are_the_flagged_by_falling_score() -> None:
@@ -68,6 +69,24 @@ def test_terminal_codes_in_class_names_do_not_reach_the_sentence() -> None:
 )
 def test_only_certainty_reads_as_certain(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+def test_it_is_said_where_labels_named_a_class_or_likeness_flagged_samples() -> None:
+    made = report()
+    assert reasons(made) == ()
+
+    def because(**evidence: object) -> tuple[str, ...]:
+        return reasons(replace(made, findings=replace(made.findings, evidence=evidence)))
+
+    # By the rounds too: then labels are one sign more, and no caution is due.
+    assert because(**{"named by": {"dog": ["rounds", "labels"]}}) == ()
+    (named,) = because(**{"named by": {"dog": ["labels"], "owl": ["rounds"]}})
+    assert named.startswith("Class 'dog': named because labels")
+    assert "owl" not in named
+    (likeness,) = because(likeness={"dog\x1b[31m": 1234})
+    assert likeness.endswith("1,234 in 'dog�[31m'.")
+    page = replace(made, findings=replace(made.findings, evidence={"likeness": {"<b>": 2}}))
+    assert "2 in &#39;&lt;b&gt;&#39;" in render(page, Path("out"))
 
 
 def test_advice_follows_what_was_measured() -> None:

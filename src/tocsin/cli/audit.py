@@ -141,10 +141,10 @@ def _workplace(out: Path, resume: bool) -> Iterator[Path]:
 
 def _show(report: Report, page: Path, seconds: float) -> None:
     from tocsin.report.records import sentences
-    from tocsin.report.words import agreement, canaries, shown
+    from tocsin.report.words import agreement, canaries, reasons, shown
 
     say(report.sentence, style="bold red" if report.flagged.any() else "bold green")
-    for line in sentences(report):
+    for line in (*reasons(report), *sentences(report)):
         say(line)
     guilty = sorted((c for c in report.findings.classes if c.flagged), key=lambda c: -c.flagged)
     if guilty:

@@ -192,7 +192,7 @@ class ConfusionTraining(Detector):
         Deterministic on one machine for one ``runtime.seed``. With ``runtime.checkpoints`` each finished round is kept there and a
         killed run goes on from it.
         """
-        from tocsin.detectors.decide import DECISIONS, Scored, judged_apart
+        from tocsin.detectors.decide import DECISIONS, Scored, Series, judged_apart
         from tocsin.detectors.distillation import Distillation
         from tocsin.detectors.finish import put_first, with_alike, with_rules
 
@@ -206,7 +206,7 @@ class ConfusionTraining(Detector):
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
         grain = work.run_in_texture(self.in_texture) if self.texture else None
-        further = ([work.look_at_labels()] if misfits else []) + ([grain.views] if grain is not None else [])
+        further = ([work.look_at_labels()] if misfits else []) + ([Series("texture", grain.views)] if grain is not None else [])
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
         seen = Scored(
@@ -218,14 +218,15 @@ class ConfusionTraining(Detector):
             self.alpha,
             control=_part(result.views, held),
             control_labels=joined.labels[held],
-            further=[_part(views, slice(n)) for views in further],
+            further=[series.part(slice(n)) for series in further],
+            share=1 - (further[0].share if misfits else 0),  # texture, which is off by default, is a chance of its own
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
         if finishing and train.kind == "table":
             verdict = with_rules(verdict, train, reserve, ~ignore)
         elif finishing:
             verdict = with_alike(verdict, work.like_flagged(verdict.flagged), train, ~ignore)
-        scores = result.seen_in(verdict.view, [views for rounds in further for views in rounds])
+        scores = result.seen_in(verdict.view, [views for series in further for views in series.views])
         if further:
             scores = np.concatenate([put_first(scores[:n], verdict.flagged, train.labels, ~ignore), scores[n:]])
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}

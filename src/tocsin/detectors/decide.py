@@ -46,6 +46,35 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Series:
+    """Scores that stand for one question asked of the samples more than once, with the law that its answer has on clean data."""
+
+    question: str
+    """What it is called where classes are said to be named by it."""
+    rounds: Sequence[Mapping[str, np.ndarray]]
+    """Of each time it was asked, by the view's name: (N,) scores by which classes are compared with each other."""
+    flagging: Sequence[Mapping[str, np.ndarray]] = ()
+    """(N,) scores by each of which samples of a class that it names are flagged; none: by the view of ``rounds`` in which the class stands
+    out most."""
+    null_scale: float = _NULL_SCALE
+    """Scale of the exponential law of the gap on clean data, with these scores."""
+    share: float = 1.0
+    """Of alpha."""
+
+    @property
+    def views(self) -> list[Mapping[str, np.ndarray]]:
+        return [*self.rounds, *self.flagging]
+
+    def part(self, rows: slice) -> Series:
+        """The same of ``rows`` alone."""
+
+        def cut_out(those: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+            return [{name: scores[rows] for name, scores in views.items()} for views in those]
+
+        return replace(self, rounds=cut_out(self.rounds), flagging=cut_out(self.flagging))
+
+
+@dataclass(frozen=True)
 class Scored:
     """What a decision rests on."""
 
@@ -63,12 +92,14 @@ class Scored:
     """Bound on the chance of naming any class of a clean data set."""
     null_scale: float = _NULL_SCALE
     """Scale of the exponential law of the gap on clean data, with this detector's scores."""
+    share: float = 1.0
+    """Of alpha, for ``rounds``."""
     control: Sequence[Mapping[str, np.ndarray]] = ()
     """As ``rounds``, (M,) each, of known-clean rows that were treated as the inspected ones were."""
     control_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     """(M,) int64."""
-    further: Sequence[Sequence[Mapping[str, np.ndarray]]] = ()
-    """Other series, each as ``rounds``: the samples as texture alone, how well labels fit; for `tail`."""
+    further: Sequence[Series] = ()
+    """Other questions asked of the same samples: as texture alone, how well labels fit; for `tail`."""
 
 
 Decision = Callable[[Scored], Verdict]
@@ -79,45 +110,52 @@ def tail(seen: Scored) -> Verdict:
 
     A backdoor has one or few targets, so its samples make the tail of few classes stand out from those of the rest (`stands_out`).
     Natural families of look-alikes make tails of all classes heavy and leave no gap; a family that one round's networks happen
-    not to forget is gone in the next. So of each round the better view counts, and of the rounds the second best; so too, by itself, in
-    each further series. In every series that names a class its samples are flagged, in the view in which it stands out most, from where
-    they outnumber what the other classes predict.
+    not to forget is gone in the next. So of each round the better view counts, and of the rounds the second best; so too, by itself and
+    by a limit of its own, in each further series. In every series that names a class its samples are flagged, from where they outnumber
+    what the other classes predict.
     """
     labels, names, real = seen.labels, seen.names, ~seen.ignore
-    series = [rounds for rounds in (seen.rounds, *seen.further) if rounds]
-    scores = {name: view for rounds in series for views in rounds for name, view in views.items()}
+    series = [s for s in (Series("rounds", seen.rounds, (), seen.null_scale, seen.share), *seen.further) if s.rounds]
+    scores = {name: view for s in series for views in s.views for name, view in views.items()}
     looks = {name: stands_out(view[real], labels[real], len(names)) for name, view in scores.items()}
-    each = np.array([_second_best(looks, rounds) for rounds in series])
-    statistic = each.max(axis=0)
+    each = np.array([_second_best(looks, s.rounds) for s in series])
+    scales, shares = (np.array([getattr(s, of) for s in series])[:, None] for of in ("null_scale", "share"))
+    limits = -scales * np.log(seen.alpha * shares)
+    beyond = each / limits  # a class is named from 1 on
+    statistic = beyond.max(axis=0) * limits[0, 0]  # in the units of the first
 
-    def best(k: int, which: int) -> str:
-        return max((name for views in series[which] for name in views), key=lambda name: looks[name][k])
+    def telling(k: int, which: int) -> list[str]:
+        """Views that samples of class k are flagged by, the one in which it stands out most first."""
+        rounds = series[which].flagging or series[which].rounds
+        ordered = sorted((name for views in rounds for name in views), key=lambda name: looks[name][k], reverse=True)
+        return ordered if series[which].flagging else ordered[:1]
 
-    threshold = -seen.null_scale * math.log(seen.alpha)
-    guilty = np.flatnonzero(statistic > threshold)
+    guilty = np.flatnonzero(beyond.max(axis=0) > 1)
     flagged = np.zeros(len(labels), bool)
     cuts: dict[tuple[int, str], float] = {}
     for k in guilty.tolist():
-        for which in np.flatnonzero(each[:, k] > threshold).tolist():
-            name = best(k, which)
+        for name in (name for which in np.flatnonzero(beyond[:, k] > 1).tolist() for name in telling(k, which)):
             view = scores[name]
             cuts[k, name] = cut(view[real & (labels == k)], view[real & ~np.isin(labels, guilty)])
             flagged |= (labels == k) & (view >= cuts[k, name])
     poisoned = chance_of_poison(float(statistic.max()), seen.null_scale)
     named = np.isin(np.arange(len(names)), guilty)
     first = int(np.argmax(statistic))
-    lead = best(first, int(np.argmax(each[:, first])))
+    lead = telling(first, int(np.argmax(beyond[:, first])))[0]
     shown = [score for (_, name), score in cuts.items() if name == lead]
+    p = np.minimum((np.exp(-each / scales) / shares).min(axis=0), 1.0)
     return Verdict(
         flagged=flagged,
-        classes=class_evidence(names, labels[real], flagged[real], statistic, np.exp(-statistic / seen.null_scale), named),
+        classes=class_evidence(names, labels[real], flagged[real], statistic, p, named),
         confidence=poisoned if len(guilty) else 1 - poisoned,
         threshold=min(shown) if shown else None,
         view=lead,
         evidence={
             "gap": float(statistic.max()),
-            "gap needed": threshold,
+            "gap needed": float(limits[0, 0]),
             "gaps by view": {name: float(look.max()) for name, look in looks.items()},
+            "limits": {s.question: float(limit) for s, limit in zip(series, limits[:, 0], strict=True)},
+            "named by": {names[k]: [s.question for s, far in zip(series, beyond[:, k], strict=True) if far > 1] for k in guilty},
             "thresholds": {names[k]: [{"view": name, "score": score} for (of, name), score in cuts.items() if of == k] for k in guilty},
         },
     )

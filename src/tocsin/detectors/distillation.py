@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.confusion import ConfuseSettings, PretrainSettings, confuse, penultimate, pretrain, score
+from tocsin.detectors.decide import Series
 from tocsin.detectors.misfits import fit_of_labels, looks
 from tocsin.detectors.rounds import Store, combine, distil, median_band, place
 from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
@@ -90,8 +91,8 @@ class Distillation:
         self._prepare()
         return self._rounds()
 
-    def look_at_labels(self) -> list[dict[str, np.ndarray]]:
-        """After `run`: views as those of rounds, (n + m,) each, in which what stands out are labels that do not fit (`misfits`)."""
+    def look_at_labels(self) -> Series:
+        """After `run`: a series, (n + m,) each, in which what stands out are labels that do not fit (`misfits`)."""
         began = time.monotonic()
         stored = self.store.read(self.how.rounds)  # kept as one round more, so that a killed run has it
         if stored is None:

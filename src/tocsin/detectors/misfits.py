@@ -3,6 +3,7 @@
 A dirty-label trigger needs wrong labels. Out-of-fold networks that are too small and too briefly trained to learn a rare trigger tell them,
 but wrong and doubtful labels are everywhere. What sets poison apart is that its wrongly labelled samples share a pattern: the matched
 filter (`sharpen`), drawn from a class's least fitting samples, adds up what they have in common, and of plain mistakes that is nothing.
+So classes are compared by the filter alone: how badly labels fit would name a class for its mistakes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from tocsin.detectors.confusion import PretrainSettings, pretrain
-from tocsin.detectors.sharpen import FOLDS, added_up, matched_filter
+from tocsin.detectors.decide import Series
+from tocsin.detectors.sharpen import FOLDS, added_up, by_class, matched_filter
 from tocsin.detectors.workbench import Bench, side_by_side, sweep
 from tocsin.runtime import Runtime, Ticker
 
@@ -22,6 +24,11 @@ LOOKS = 2
 """In each the filter is drawn anew, from what the one before put first; a class must stand out in both."""
 PASSES = 3.2
 """Over the samples a network is trained on: enough to know most classes, too few to learn a rare trigger."""
+NULL_SCALE = 0.2
+"""Scale of the exponential law on clean data of how far a class stands out by what its misfits share, from development runs
+(docs/confusion-training.md). Plain mistakes, up to a quarter of a class, come to 0.85 at most, the limit at `SHARE` of 1 % is 1.38."""
+SHARE = 0.1
+"""Of alpha."""
 _LR, _BATCH = 0.05, 128
 
 
@@ -55,20 +62,19 @@ def fit_of_labels(bench: Bench, groups: np.ndarray, least: int, runtime: Runtime
     return fit
 
 
-def looks(
-    fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, seed: int
-) -> list[dict[str, np.ndarray]]:
-    """Of each of `LOOKS`, by "labels 1" and so on: (n + m,) float32 how badly labels fit, and the matched filter's part, comparable
-    between classes.
+def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, seed: int) -> Series:
+    """What misfits of a class share, (n + m,) float32 in each of `LOOKS`: the matched filter's part by itself ("shared 1" and so on), by
+    which classes are compared, and with how badly labels fit ("labels 1"), by which samples are flagged.
 
     ``fit`` (n + m,) as of `fit_of_labels`; ``ignore`` (n,): rows that shape nothing; ``distinct`` (C,): different reserve samples of each
     class.
     """
     assert bench.whitened is not None
     n, labels, misfit = len(groups), bench.labels.cpu().numpy(), -fit
-    rng, out, last = np.random.default_rng([seed, 0x5A, 0x5403]), [], misfit
+    rng, rounds, flagging, last = np.random.default_rng([seed, 0x5A, 0x5403]), [], [], misfit
     for r in range(LOOKS):
         filtered = matched_filter(last, labels, bench.whitened[: len(labels)], n, rng.integers(0, FOLDS, n)[groups], ignore)
         last = added_up((misfit, filtered), labels, n, ignore, distinct)
-        out.append({f"labels {r + 1}": last})
-    return out
+        rounds.append({f"shared {r + 1}": by_class(filtered, labels, n, distinct).astype(np.float32)})
+        flagging.append({f"labels {r + 1}": last})
+    return Series("labels", rounds, flagging, NULL_SCALE, SHARE)

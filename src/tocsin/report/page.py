@@ -188,6 +188,7 @@ def context(report: Report, folder: Path | None = None) -> dict[str, Any]:
         "sounding": album.look is not None and album.look.sound is not None,
         "unflagged": best,
         "unflagged_header": album.header(columns),
+        "reasons": words.reasons(report),
         "shared": records.sentences(report),
         "wide": histogram(series, report.findings.threshold),
         "narrow": histogram(series, report.findings.threshold, width=380, height=260, bins=44),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tocsin.data.writing import table_of
-from tocsin.report import records
+from tocsin.report import records, words
 from tocsin.report.cells import csv_parts
 from tocsin.stats.calibration import conformal
 
@@ -87,6 +87,7 @@ def findings_dict(report: Report) -> dict[str, Any]:
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "verdict": report.verdict,
         "sentence": report.sentence,
+        "reasons": words.reasons(report),
         "confidence": found.confidence,
         "detector": found.detector,
         "preset": found.preset,

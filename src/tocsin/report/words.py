@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,6 +90,31 @@ def _pull(report: Report, count: int) -> str:
     if len(names) > 3:
         return f"; {pull} towards {len(names)} classes, most of them towards {names[0]}"
     return f"; {pull} towards class{'es' if len(names) > 1 else ''} {listed(names)}"
+
+
+def reasons(report: Report) -> tuple[str, ...]:
+    """What a person should know of how the suspects were chosen, one sentence each: which classes were named for labels that do not fit,
+    by nothing that was trained against the reserve, and of which samples were flagged for their likeness to others."""
+    evidence = report.findings.evidence
+    by_labels = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["labels"]]
+    alike = [f"{count:,} in '{shown(name)}'" for name, count in _of_classes(evidence.get("likeness"))]
+    out = []
+    if by_labels:
+        which = f"Class{'es' if len(by_labels) > 1 else ''} {listed(by_labels[:3])}{' and others' if len(by_labels) > 3 else ''}"
+        out.append(
+            f"{which}: named because labels that do not fit what their samples show have something in common; Confusion Training itself "
+            "keeps none of them apart. Look whether it is a trigger: mistakes that are all of one kind, such as one class given the label "
+            "of another, would show the same."
+        )
+    if alike:
+        out.append(
+            f"Flagged only because they look like the other suspects of their class and their labels fit as badly: {listed(alike[:4])}."
+        )
+    return tuple(out)
+
+
+def _of_classes(told: object) -> list[tuple[str, Any]]:
+    return list(told.items()) if isinstance(told, dict) else []
 
 
 def agreement(report: Report) -> list[tuple[str, str, str, str]]:
