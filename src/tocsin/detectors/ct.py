@@ -9,7 +9,7 @@ docs/confusion-training.md says what differs and why, with measurements.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -209,14 +209,15 @@ class ConfusionTraining(Detector):
         further = ([work.look_at_labels()] if misfits else []) + ([Series("texture", grain.views)] if grain is not None else [])
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
+        rounds = Series("rounds", result.views)
         seen = Scored(
-            _part(result.views, slice(n)),
+            rounds.part(slice(n)).rounds,
             train.labels,
             train.classes,
             ignore,
             result,
             self.alpha,
-            control=_part(result.views, held),
+            control=rounds.part(held).rounds,
             control_labels=joined.labels[held],
             further=[series.part(slice(n)) for series in further],
             share=1 - (further[0].share if misfits else 0),  # texture, which is off by default, is a chance of its own
@@ -231,7 +232,7 @@ class ConfusionTraining(Detector):
             scores = np.concatenate([put_first(scores[:n], verdict.flagged, train.labels, ~ignore), scores[n:]])
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
         deciding = time.monotonic() - decided - result.timings.get("likeness", 0.0)
-        timings = {**result.timings, **inner, "deciding": deciding, "total": time.monotonic() - began}
+        told = {"rounds": result.history, "images trained": result.seen, "settings": asdict(self), "view": verdict.view, **verdict.evidence}
         return Findings(
             detector=self.name,
             preset=self.preset_name,
@@ -241,19 +242,9 @@ class ConfusionTraining(Detector):
             confidence=verdict.confidence,
             threshold=verdict.threshold,
             control=scores[held],
-            evidence={
-                "rounds": result.history,
-                "images trained": result.seen,
-                "settings": asdict(self),
-                "view": verdict.view,
-                **verdict.evidence,
-            },
-            timings=timings,
+            evidence=told,
+            timings={**result.timings, **inner, "deciding": deciding, "total": time.monotonic() - began},
         )
-
-
-def _part(rounds: Sequence[Mapping[str, np.ndarray]], rows: slice) -> list[dict[str, np.ndarray]]:
-    return [{name: scores[rows] for name, scores in views.items()} for views in rounds]
 
 
 def split_reserve(reserve: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
