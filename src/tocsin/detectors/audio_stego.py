@@ -151,8 +151,9 @@ class AudioStego(Detector):
     def decided(self, clips: Clips, runtime: Runtime) -> Findings:
         """What is found in the inspected ``clips``."""
         those = self._listen(clips, runtime)
-        shifts = self._shifts(those, runtime)
-        scores, flagged, p, evidence = self._decide(those, shifts, self._single(those) | dict(clips.judged))
+        white = self._whitened(those)
+        shifts = self._shifts(those, white, runtime)
+        scores, flagged, p, evidence = self._decide(those, shifts, self._single(those, white) | dict(clips.judged))
         n = int((~clips.reserve).sum())
         return Findings(
             detector=self.name,
@@ -169,9 +170,10 @@ class AudioStego(Detector):
         """By name, (N,) of the inspected clips: each statistic by itself, without any decision; for benchmarks."""
         clips = heard(train, reserve, runtime, self.judge_folds, self.judge_epochs)
         those = self._listen(clips, runtime)
-        shifts = self._shifts(those, runtime)
+        white = self._whitened(those)
+        shifts = self._shifts(those, white, runtime)
         out = {f"shared: {view}": shifts.everywhere(view, those.labels) for view in VIEWS}
-        return {name: values[: len(train)] for name, values in (out | self._single(those) | dict(clips.judged)).items()}
+        return {name: values[: len(train)] for name, values in (out | self._single(those, white) | dict(clips.judged)).items()}
 
     def _listen(self, clips: Clips, runtime: Runtime) -> Heard:
         labels, inside, classes = clips.labels, clips.reserve, len(clips.names)
@@ -181,24 +183,27 @@ class AudioStego(Detector):
         fold = np.zeros(len(labels), np.int64)
         for side in (~inside, inside):
             fold[np.flatnonzero(side)[np.lexsort((rng.random(side.sum()), labels[side]))]] = np.arange(side.sum()) % self.folds
-        voice = np.stack([voices(sound, labels, k, self.voices, rng, clips.speakers) for k in range(classes)])
+        voice = voices(sound, labels, classes, self.voices, rng, clips.speakers)
         return Heard(views, labels, inside, fold, voice, classes)
 
-    def _white(self, heard: Heard, k: int, view: str) -> np.ndarray:
-        """(size of class k, d): its clips in units of how the clips of other classes spread within their voices."""
-        x, mine = heard.views[view], heard.labels == k
-        others = ~mine if not mine.all() else mine
-        return np.asarray(
-            x[mine] @ whitener(centred_within(x[others], heard.labels[others] * self.voices + heard.voice[k][others]), self.shrink)
-        )
+    def _whitened(self, heard: Heard) -> dict[tuple[int, str], np.ndarray]:
+        """(size of class k, d) by (k, view): a class's clips in units of how the clips of other classes spread within their voices."""
+        out = {}
+        for view, x in heard.views.items():
+            for k in np.unique(heard.labels).tolist():
+                mine = heard.labels == k
+                others = ~mine if not mine.all() else mine
+                spread = centred_within(x[others], heard.labels[others] * self.voices + heard.voice[k][others])
+                out[k, view] = np.asarray(x[mine] @ whitener(spread, self.shrink))
+        return out
 
-    def _shifts(self, heard: Heard, runtime: Runtime) -> Shifts:
+    def _shifts(self, heard: Heard, whitened: Mapping[tuple[int, str], np.ndarray], runtime: Runtime) -> Shifts:
         found: dict[tuple[int, str], Shift] = {}
         gain, p = np.full((heard.classes, len(VIEWS)), np.nan), np.ones((heard.classes, len(VIEWS)))
         for column, view in enumerate(VIEWS):
             for k in np.unique(heard.labels[~heard.reserve]).tolist():
                 mine = heard.labels == k
-                white, voice = self._white(heard, k, view), heard.voice[k][mine]
+                white, voice = whitened[k, view], heard.voice[k][mine]
                 found[k, view] = cross_fitted(leading(white, voice), voice, heard.reserve[mine], heard.fold[mine])
                 gain[k, column] = found[k, view].gain
                 runtime.progress("shared patterns", (column + (k + 1) / heard.classes) / len(VIEWS))
@@ -206,13 +211,13 @@ class AudioStego(Detector):
         runtime.progress("shared patterns", 1.0)
         return Shifts(found, np.stack([mad_index(column) for column in gain.T], axis=1), p)
 
-    def _single(self, heard: Heard) -> dict[str, np.ndarray]:
+    def _single(self, heard: Heard, whitened: Mapping[tuple[int, str], np.ndarray]) -> dict[str, np.ndarray]:
         """By name (n + m,): how far out clips are by themselves, comparable between classes."""
         out = {f"distance: {view}": np.zeros(len(heard.labels)) for view in DISTANT}
         for view in DISTANT:
             for k in np.unique(heard.labels).tolist():
                 mine = heard.labels == k
-                white = centred_within(self._white(heard, k, view), heard.voice[k][mine])
+                white = centred_within(whitened[k, view], heard.voice[k][mine])
                 out[f"distance: {view}"][mine] = comparable(np.square(white).sum(1))
         return out
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tocsin.stats.voices import summed
+
 AXES = 16
 """Directions of largest variance that are looked at."""
 _STARTS = 4
@@ -33,9 +35,8 @@ def centred(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def centred_within(x: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """(n, d): ``x`` from the mean of its cell; ``cells`` (n,) int64."""
     _, place, sizes = np.unique(cells, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(sizes), x.shape[1]))
-    np.add.at(sums, place.reshape(-1), x)
-    return np.asarray(x - (sums / sizes[:, None])[place.reshape(-1)])
+    means = summed(x, place.reshape(-1), len(sizes)) / sizes[:, None]
+    return np.asarray(x - means[place.reshape(-1)])
 
 
 def whitener(residuals: np.ndarray, shrink: float) -> np.ndarray:

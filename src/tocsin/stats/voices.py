@@ -9,31 +9,39 @@ _RESTARTS, _ROUNDS = 3, 15
 
 
 def voices(
-    sound: np.ndarray, labels: np.ndarray, leave: int, count: int, rng: np.random.Generator, speakers: np.ndarray | None = None
+    sound: np.ndarray, labels: np.ndarray, classes: int, count: int, rng: np.random.Generator, speakers: np.ndarray | None = None
 ) -> np.ndarray:
-    """(n,) int64: which of ``count`` clusters of the samples of all classes but ``leave`` each sample is nearest to.
+    """(classes, n) int64: for each class, which of ``count`` clusters of the samples of all *others* each sample is nearest to.
 
     ``sound`` (n, d) from the centre of its class. ``speakers`` (n,) int64, -1 where not known: a speaker's samples then have one place, the
-    mean of those outside class ``leave``, so that no speaker is divided.
+    mean of those outside the class, so that no speaker is divided.
     """
     values, vectors = np.linalg.eigh(sound.T @ sound)
-    place = sound @ vectors[:, : -min(_AXES, len(values)) - 1 : -1]
-    if speakers is not None:
-        place = _by_speaker(place, labels != leave, speakers)
-    others = place[labels != leave] if (labels != leave).any() else place
-    return _nearest(place, _centres(others, min(count, len(others)), rng))
+    everywhere = sound @ vectors[:, : -min(_AXES, len(values)) - 1 : -1]
+    out = np.empty((classes, len(labels)), np.int64)
+    for k in range(classes):
+        outside = labels != k
+        place = everywhere if speakers is None else _by_speaker(everywhere, outside, speakers)
+        others = place[outside] if outside.any() else place
+        out[k] = _nearest(place, _centres(others, min(count, len(others)), rng))
+    return out
 
 
 def _by_speaker(place: np.ndarray, outside: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     """``place`` (n, q) with the mean of each known speaker's samples that are ``outside`` (n,) bool, if there are any."""
     told = speakers >= 0
-    sums, sizes = np.zeros((int(speakers.max(initial=-1)) + 1, place.shape[1])), np.bincount(speakers[told & outside])
-    sizes = np.pad(sizes, (0, len(sums) - len(sizes)))
-    np.add.at(sums, speakers[told & outside], place[told & outside])
+    known = int(speakers.max(initial=-1)) + 1
+    sizes = np.bincount(speakers[told & outside], minlength=known)
+    sums = summed(place[told & outside], speakers[told & outside], known)
     heard = told & (sizes[speakers] > 0)
     out = place.copy()
     out[heard] = (sums / np.maximum(sizes, 1)[:, None])[speakers[heard]]
     return np.asarray(out)
+
+
+def summed(values: np.ndarray, cells: np.ndarray, count: int) -> np.ndarray:
+    """(count, d) sums of the rows of ``values`` (n, d) in each of the ``cells`` (n,) int64. Tens of times as fast as ``np.add.at``."""
+    return np.stack([np.bincount(cells, column, minlength=count) for column in values.T], axis=1)
 
 
 def _nearest(place: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -48,9 +56,7 @@ def _centres(place: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
         for _ in range(_ROUNDS):
             own = _nearest(place, centres)
             sizes = np.bincount(own, minlength=count)
-            sums = np.zeros_like(centres)
-            np.add.at(sums, own, place)
-            centres = np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], centres)
+            centres = np.where(sizes[:, None] > 0, summed(place, own, count) / np.maximum(sizes, 1)[:, None], centres)
         rest = float(np.square(place - centres[_nearest(place, centres)]).sum())
         if rest < least:
             best, least = centres, rest
