@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.detectors.decide import Scored, Series, chance_of_poison, cut, stands_out, tail, tails, widest_gap
+from tocsin.detectors.decide import Scored, Series, chance_of_poison, clean_share, cut, stands_out, tail, tails, widest_gap
 from tocsin.stats.class_test import em_ratio, log_normal, project, simplified_ratio
 
 
@@ -275,3 +275,18 @@ def test_a_part_of_a_series_is_the_same_question_of_fewer_rows():
     some = whole.part(slice(1, 3))
     assert (some.question, some.null_scale, some.share) == ("labels", 0.2, 0.1)
     np.testing.assert_array_equal([some.rounds[0]["a"], some.flagging[0]["b"]], [[1, 2], [6, 7]])
+
+
+@pytest.mark.parametrize(("poisoned", "found"), [(0.0, 0.0), (0.3, 0.7), (1.0, 0.95)])
+def test_a_class_that_is_poison_through_and_through_is_flagged_nearly_whole(poisoned, found):
+    rng = np.random.default_rng(2)
+    rest = rng.normal(size=4000)
+    poison = rng.random(400) < poisoned
+    mine = rng.normal(size=400) + 3 * poison
+    share = clean_share(mine, rest)
+    assert (1 - poison.mean()) * 0.85 < share < 1 - poison.mean() + 0.15
+    at = cut(mine, rest, share)
+    assert (mine[poison] >= at).mean() >= found if poison.any() else share > 0.9
+    assert (mine[~poison] >= at).sum() < 0.02 * 400
+    if poisoned == 1:
+        assert (mine >= cut(mine, rest)).mean() < 0.9  # what is taken for possible of a clean class stops it sooner

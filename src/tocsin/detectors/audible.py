@@ -37,8 +37,8 @@ class Audible(Combined):
 
     def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """What any member flags; but of a class that several name, what the first of them flags and the clips down to where their surprise,
-        added up, is no more than what classes that nobody names show (`decide.cut`)."""
-        from tocsin.detectors.decide import cut
+        added up, is no more than what classes that nobody names show (`decide.cut`), for as many clips as may be clean (`clean_share`)."""
+        from tocsin.detectors.decide import clean_share, cut
 
         flagged, evidence = super().flags(found, train, reserve, real)
         named = np.array([[c.suspect for c in one.classes] for one in found])
@@ -50,6 +50,6 @@ class Audible(Combined):
             mine = real & (train.labels == k)
             those = [one for one, names in zip(found, named[:, k], strict=True) if names]
             summed = np.sum([surprise(unraised(one), rest) for one in those], axis=0)
-            together[train.classes[k]] = limit = cut(summed[mine], summed[rest])
+            together[train.classes[k]] = limit = cut(summed[mine], summed[rest], clean_share(summed[mine], summed[rest]))
             flagged[mine] = those[0].flagged[mine] | (summed[mine] >= limit)
         return flagged, {**evidence, "together": together}
