@@ -36,8 +36,9 @@ def said(name: str, flagged: list[int], p: list[float], scores: np.ndarray, conf
 
 def test_what_any_member_flags_is_flagged_and_each_p_counts_by_the_members_part() -> None:
     rise = np.arange(12.0)
-    found = Audible().merged(
-        [said("audio-stego", [0, 3], [0.009, 0.5, 1.0], rise, 0.99), said("ct", [5], [0.5, 1.0, 0.004], -rise, 0.97)], DATA, DATA[:3]
+    pictures = Dataset.of_arrays(np.zeros((12, 8, 8, 3), np.uint8), LABELS, NAMES)
+    found = Proactive().merged(
+        [said("ct", [0, 3], [0.009, 0.5, 1.0], rise, 0.99), said("asset", [5], [0.5, 1.0, 0.004], -rise, 0.97)], pictures, pictures[:3]
     )
     assert np.flatnonzero(found.flagged).tolist() == [0, 3, 5]
     assert [c.p_value for c in found.classes] == pytest.approx([0.01, 0.5 / 0.9, 0.04])
@@ -45,11 +46,11 @@ def test_what_any_member_flags_is_flagged_and_each_p_counts_by_the_members_part(
     assert [c.flagged for c in found.classes] == [2, 0, 1]
     assert found.confidence == 0.99
     np.testing.assert_allclose(found.scores[[0, 11, 5]], -np.log10([1 / 13, 1 / 13, 6 / 13]), rtol=1e-6)
-    assert found.evidence["members"]["ct"]["flagged"] == 1
+    assert found.evidence["members"]["asset"]["flagged"] == 1
     assert found.timings["total"] == pytest.approx(4, abs=1)
 
 
-def test_where_both_name_a_class_of_speech_what_they_say_is_added_up() -> None:
+def test_in_a_class_of_speech_that_is_named_what_both_say_is_added_up() -> None:
     rng, labels = np.random.default_rng(0), np.arange(3000) % 3
     data = Dataset.of_arrays(np.zeros((3000, 10), np.int16), labels, NAMES, kind="speech", rate=8000)
     truth = (labels == 0) & (np.arange(3000) < 600)  # a fifth of class a
@@ -71,9 +72,20 @@ def test_where_both_name_a_class_of_speech_what_they_say_is_added_up() -> None:
     assert not merged.flagged[real & (labels != 0)].any()
     assert merged.flagged[~real].all()  # canaries are what any member says of them
     assert list(merged.evidence["together"]) == ["a"]
-    # One of them alone has the say in what it alone names.
-    alone = replace(found[1], flagged=np.zeros(3000, bool), classes=tuple(replace(c, suspect=False) for c in found[1].classes))
-    np.testing.assert_array_equal(Audible().merged([found[0], alone], data, data[:3], canaries).flagged, found[0].flagged)
+    # One that is not sure enough to name the class still knows which of its clips are odd; alone it has no say.
+    for silent in (0, 1):
+        unsure = replace(
+            found[silent],
+            scores=found[silent].scores - 20 * found[silent].flagged if silent == 0 else found[silent].scores,
+            flagged=canaries == 0,
+            classes=tuple(replace(c, suspect=False) for c in found[silent].classes),
+        )
+        loud = found[1 - silent]
+        both = Audible().merged([unsure, loud] if silent == 0 else [loud, unsure], data, data[:3], canaries)
+        assert (both.flagged | ~loud.flagged).all()
+        assert both.flagged[truth].mean() > 0.94 > loud.flagged[truth].mean()
+        assert both.flagged[real & ~truth].sum() < loud.flagged[real & ~truth].sum() + 0.01 * 1000
+        np.testing.assert_array_equal(Audible(members=(loud.detector,)).merged([loud], data, data[:3], canaries).flagged, loud.flagged)
 
 
 def test_silence_is_as_sure_as_the_least_sure_member() -> None:

@@ -2,7 +2,8 @@
 
 Audio steganography (`audio_stego`) hears what some clips of a class share, whoever speaks, and labels that do not fit; it reads no network
 that was trained on the trigger. Confusion Training (`ct`) asks what a network learns, whatever it is. Each flags some clean clips of a
-class that it names, and not the same ones: where both name a class, what they say of a clip is added up before ct has a say.
+class that it names, and not the same ones, and ranks the clips of a class well that it is not sure enough of to name: so once a class is
+named by either, what both say of a clip is added up.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Audible(Combined):
     """Bound on the chance of naming any class of a clean data set; audio-stego has nine tenths of it."""
 
     def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """What any member flags; but of a class that several name, what the first of them flags and the clips down to where their surprise,
+        """Of a class that any member names: what the first that names it flags, and the clips down to where the surprise of all members,
         added up, is no more than what classes that nobody names show (`decide.cut`), for as many clips as may be clean (`clean_share`)."""
         from tocsin.detectors.decide import clean_share, cut
 
@@ -44,12 +45,12 @@ class Audible(Combined):
         named = np.array([[c.suspect for c in one.classes] for one in found])
         rest = real & ~np.isin(train.labels, np.flatnonzero(named.any(axis=0)))
         together: dict[str, float] = {}
-        if not rest.any():
+        if len(found) == 1 or not rest.any():
             return flagged, evidence
-        for k in np.flatnonzero(named.sum(0) > 1):
-            mine = real & (train.labels == k)
-            those = [one for one, names in zip(found, named[:, k], strict=True) if names]
-            summed = np.sum([surprise(unraised(one), rest) for one in those], axis=0)
-            together[train.classes[k]] = limit = cut(summed[mine], summed[rest], clean_share(summed[mine], summed[rest]))
-            flagged[mine] = those[0].flagged[mine] | (summed[mine] >= limit)
+        summed = np.sum([surprise(unraised(one), rest) for one in found], axis=0)
+        for k in np.flatnonzero(named.any(axis=0)):
+            mine, first = real & (train.labels == k), found[int(np.argmax(named[:, k]))]
+            limit = cut(summed[mine], summed[rest], clean_share(summed[mine], summed[rest]))
+            together[train.classes[k]] = limit
+            flagged[mine] = first.flagged[mine] | (summed[mine] >= limit)
         return flagged, {**evidence, "together": together}
