@@ -107,14 +107,19 @@ COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes
 
 def commands(held_out: float = 0.2) -> tuple[Dataset, Dataset]:
     """(train, test): 6,874 clips of ten command words at 16 kHz; the test is ``held_out`` of the speakers, drawn once. Needs soundfile."""
-    z = dict(np.load(ROOT / "speech_commands/speech_commands.npz"))
-    rows = np.flatnonzero(z["word"] < len(COMMANDS))
-    z["data"], z["offsets"] = _chosen(z["data"], z["offsets"], rows)
-    word, speaker = z["word"][rows], z["speaker"][rows]
-    data = Dataset.of_arrays(_clips(z, 16000), word, COMMANDS, kind="speech", rate=16000)
+    data, speaker = first_words(len(COMMANDS))
     order = np.random.default_rng(0).permutation(np.unique(speaker))
     test = np.isin(speaker, order[: round(held_out * len(order))])
     return data[~test], data[test]
+
+
+def first_words(count: int) -> tuple[Dataset, np.ndarray]:
+    """The clips of one second of the archive's first ``count`` words, of which fourteen are frequent; (N,) their speakers."""
+    z = dict(np.load(ROOT / "speech_commands/speech_commands.npz"))
+    rows = np.flatnonzero(z["word"] < count)
+    z["data"], z["offsets"] = _chosen(z["data"], z["offsets"], rows)
+    names = tuple(str(word) for word in z["words"][:count])
+    return Dataset.of_arrays(_clips(z, 16000), z["word"][rows], names, kind="speech", rate=16000), z["speaker"][rows]
 
 
 def _chosen(data: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

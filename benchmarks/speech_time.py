@@ -27,13 +27,9 @@ WORDS, RESERVE = 14, 20
 
 
 def clips() -> Dataset:
-    """One second each at 16 kHz."""
-    z = dict(np.load(real.ROOT / "speech_commands/speech_commands.npz"))
-    rows = np.flatnonzero(z["word"] < WORDS)
-    z["data"], z["offsets"] = real._chosen(z["data"], z["offsets"], rows)
-    x, word = real._clips(z, 16_000), z["word"][rows]
-    once = np.sort(np.unique(x, axis=0, return_index=True)[1])
-    return Dataset.of_arrays(x[once], word[once], tuple(str(w) for w in z["words"][:WORDS]), kind="speech", rate=16_000)
+    """One second each at 16 kHz, exact copies once."""
+    data, _ = real.first_words(WORDS)
+    return data[np.sort(np.unique(data.inputs, axis=0, return_index=True)[1])]
 
 
 def main() -> None:

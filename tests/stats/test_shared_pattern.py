@@ -102,6 +102,13 @@ def test_whitened_samples_have_unit_covariance_and_few_axes_keep_the_largest() -
     assert abs(np.corrcoef(kept[:, 0], wide[:, 8])[0, 1]) > 0.99  # spread between voices does not count
 
 
+def test_a_column_of_speakers_that_names_nobody_is_none() -> None:
+    rng = np.random.default_rng(0)
+    sound, labels = rng.normal(size=(40, 3)), np.arange(40) % 4
+    nobody, unsaid = (voices(sound, labels, 4, 2, np.random.default_rng(1), speakers) for speakers in (np.full(40, -1), None))
+    np.testing.assert_array_equal(nobody, unsaid)
+
+
 def test_a_class_makes_no_voice_of_its_own_and_speakers_stay_whole() -> None:
     rng = np.random.default_rng(4)
     speaker, labels = rng.integers(0, 3, 600), rng.integers(0, 5, 600)

@@ -33,7 +33,8 @@ def _by_speaker(place: np.ndarray, outside: np.ndarray, speakers: np.ndarray) ->
     known = int(speakers.max(initial=-1)) + 1
     sizes = np.bincount(speakers[told & outside], minlength=known)
     sums = summed(place[told & outside], speakers[told & outside], known)
-    heard = told & (sizes[speakers] > 0)
+    heard = told.copy()
+    heard[told] = sizes[speakers[told]] > 0
     out = place.copy()
     out[heard] = (sums / np.maximum(sizes, 1)[:, None])[speakers[heard]]
     return np.asarray(out)
