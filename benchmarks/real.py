@@ -140,15 +140,16 @@ def malware(name: str) -> Dataset:
 
 
 def main() -> None:
-    """Writes a data set as an npz of x, y and classes, which a grid of `tocsin bench` can name: real.py cifar10 FILE.npz"""
+    """Writes a data set as an npz of x, y and classes, which a grid of `tocsin bench` can name: real.py cifar10 FILE.npz [--first 20000]"""
     import argparse
 
     known = {"cifar10": cifar10, "gtsrb": lambda: gtsrb()[0], "mnist": mnist, "eurosat": eurosat}
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("name", choices=list(known))
     parser.add_argument("out", type=Path)
+    parser.add_argument("--first", type=int, help="so many of its samples; without it all")
     args = parser.parse_args()
-    data = known[args.name]()
+    data = known[args.name]()[: args.first]
     np.savez(args.out, x=data.inputs, y=data.labels, classes=np.array(data.classes))
 
 
