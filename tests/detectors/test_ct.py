@@ -73,11 +73,12 @@ def test_same_seed_same_scores_and_another_does_not(few, reserve, quick_findings
 
 def test_order_of_threads_does_not_matter(few, reserve, two_threads, monkeypatch):
     """Members of a round run side by side; whichever starts late, the scores are the same."""
-    whole, ran = distillation.Distillation._member, set()
+    whole, ran, both = distillation.Distillation._member, set(), threading.Barrier(2)
 
     def late(which):
         def member(self, r, k, *args):
             ran.add((which, threading.get_ident()))
+            both.wait(60)  # two are at work, however busy the machine is
             time.sleep(0.2 * (k == which))
             return whole(self, r, k, *args)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -72,7 +71,8 @@ def test_copies_of_large_classes_are_not_made_side_by_side(monkeypatch):
     monkeypatch.setattr(blocks, "_cores", lambda: 4)
     monkeypatch.setattr(blocks, "_COPIES", 2 * 4 * 50 * 8)  # bytes of two classes of 50 rows
     x, y, at_work = np.ones((200, 8), np.float32), np.arange(200) % 4, set()
-    list(blocks.each_class(x, y, x[:0], y[:0], 4, lambda group: (time.sleep(0.1), at_work.add(threading.get_ident()))))
+    both = threading.Barrier(2)  # holds whoever is first until a second is at work, however late that one starts
+    list(blocks.each_class(x, y, x[:0], y[:0], 4, lambda group: (both.wait(60), at_work.add(threading.get_ident()))))
     assert len(at_work) == 2
 
 
