@@ -270,6 +270,57 @@ def test_a_series_names_by_its_own_law_and_flags_by_each_of_its_scores():
     assert found.evidence["gap needed"] == pytest.approx(-0.39 * np.log(0.01 * 0.9))
 
 
+def test_a_series_names_only_the_classes_it_is_about():
+    rng = np.random.default_rng(3)
+    quiet, labels = scores(rng)
+    loud = np.array(quiet)
+    for k in (2, 6):
+        loud[np.flatnonzero(labels == k)[:60]] = rng.normal(7, 0.3, 60)
+    names, ignore = tuple(f"c{k}" for k in range(10)), np.zeros(len(labels), bool)
+
+    def seen(among):
+        series = Series("many labels", [{"grain 1": loud}, {"grain 2": loud}], among=among)
+        return tail(Scored([{"a": quiet}, {"b": quiet}], labels, names, ignore, further=[series]))
+
+    assert named(seen(None)) == [2, 6]
+    only = seen(np.arange(10) == 6)
+    assert named(only) == [6]
+    assert only.classes[2].p_value > 0.01
+
+
+def test_where_the_class_has_a_reserve_it_says_what_is_expected_of_its_clean_samples():
+    """A class whose clean samples score higher than others' do would be flagged whole by these; its own reserve knows better."""
+    rng = np.random.default_rng(4)
+    quiet, labels = scores(rng)
+    mine = np.flatnonzero(labels == 6)
+    view = np.array(quiet)
+    view[mine] += 1.5
+    view[mine[: len(mine) // 3]] = rng.normal(4.5, 0.5, len(mine) // 3)
+    own = [rng.normal(1.5 * (k == 6), 1, 200).astype(np.float32) for k in range(10)]
+    names, ignore = tuple(f"c{k}" for k in range(10)), np.zeros(len(labels), bool)
+
+    def share_of_clean(reserve):
+        series = Series("many labels", [{"g 1": view}, {"g 2": view}], [{"m 1": view}], among=np.arange(10) == 6, reserve=reserve)
+        flagged = tail(Scored([{"a": quiet}, {"b": quiet}], labels, names, ignore, further=[series])).flagged
+        assert not flagged[labels != 6].any()
+        return flagged[mine[len(mine) // 3 :]].mean(), flagged[mine[: len(mine) // 3]].mean()
+
+    false, true = share_of_clean({"m 1": own})
+    assert false < 0.03
+    assert true > 0.9
+    few = share_of_clean({"m 1": [scores[:40] for scores in own]})  # too few to go by: the other classes, and by them alone
+    assert few == share_of_clean({})
+
+
+def test_among_what_is_flagged_some_may_be_false():
+    rng = np.random.default_rng(5)
+    mine = np.concatenate([rng.normal(size=4000), rng.normal(2.5, 1, 2000)])
+    own = rng.normal(size=2000)
+    strict, loose = (mine >= cut(mine, own, among=among) for among in (0.0, 0.2))
+    assert strict[4000:].mean() < 0.6 < 0.7 < loose[4000:].mean()
+    assert loose[:4000].sum() < 0.25 * loose.sum()
+
+
 def test_a_part_of_a_series_is_the_same_question_of_fewer_rows():
     whole = Series("labels", [{"a": np.arange(5)}], [{"b": np.arange(5, 10)}], 0.2, 0.1)
     some = whole.part(slice(1, 3))

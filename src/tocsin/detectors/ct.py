@@ -193,7 +193,7 @@ class ConfusionTraining(Detector):
         killed run goes on from it.
         """
         from tocsin.detectors.decide import DECISIONS, Scored, Series, judged_apart
-        from tocsin.detectors.distillation import Distillation
+        from tocsin.detectors.distillation import LABELS_SHARE, Distillation
         from tocsin.detectors.finish import put_first, with_alike, with_rules
 
         misfits, finishing = self._also_asked(train.kind)
@@ -206,7 +206,7 @@ class ConfusionTraining(Detector):
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
         grain = work.run_in_texture(self.in_texture) if self.texture else None
-        further = ([work.look_at_labels()] if misfits else []) + ([Series("texture", grain.views)] if grain is not None else [])
+        further = (work.look_at_labels() if misfits else []) + ([Series("texture", grain.views)] if grain is not None else [])
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
         rounds = Series("rounds", result.views)
@@ -220,7 +220,7 @@ class ConfusionTraining(Detector):
             control=rounds.part(held).rounds,
             control_labels=joined.labels[held],
             further=[series.part(slice(n)) for series in further],
-            share=1 - (further[0].share if misfits else 0),  # texture, which is off by default, is a chance of its own
+            share=1 - (LABELS_SHARE if misfits else 0),  # texture, which is off by default, is a chance of its own
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
         if finishing and train.kind == "table":

@@ -31,7 +31,11 @@ LEAST_SHARE = 0.2
 """A target class's samples are flagged from the top down as long as this share of the next ones would be poison: one poisoned sample that
 stays does more harm than four clean ones that go ..."""
 _FALSE_SHARE = 0.01
-"""... but not so far that more than this share of the class would be flagged by mistake."""
+"""... but not so far that more than this share of the class would be flagged by mistake ..."""
+_FALSE_AMONG = 0.2
+"""... or, where the class's own reserve says how many those are, this share of what is flagged."""
+_OWN_LEAST = 100
+"""Reserve samples of a class from which on that is known."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class Series:
     """Scale of the exponential law of the gap on clean data, with these scores."""
     share: float = 1.0
     """Of alpha."""
+    among: np.ndarray | None = None
+    """(C,) bool: classes that it may name; None: all."""
+    reserve: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+    """By the name of a view that samples are flagged by: of each class the scores of its reserve. Where a class has many, they say what is
+    expected of its clean samples, in place of the other classes; then up to `_FALSE_AMONG` of what is flagged may be false."""
 
     @property
     def views(self) -> list[Mapping[str, np.ndarray]]:
@@ -118,7 +127,7 @@ def tail(seen: Scored) -> Verdict:
     series = [s for s in (Series("rounds", seen.rounds, (), seen.null_scale, seen.share), *seen.further) if s.rounds]
     scores = {name: view for s in series for views in s.views for name, view in views.items()}
     looks = {name: stands_out(view[real], labels[real], len(names)) for name, view in scores.items()}
-    each = np.array([_second_best(looks, s.rounds) for s in series])
+    each = np.array([_second_best(looks, s.rounds) * (1 if s.among is None else s.among) for s in series])
     scales, shares = (np.array([getattr(s, of) for s in series])[:, None] for of in ("null_scale", "share"))
     limits = -scales * np.log(seen.alpha * shares)
     beyond = each / limits  # a class is named from 1 on
@@ -134,9 +143,10 @@ def tail(seen: Scored) -> Verdict:
     flagged = np.zeros(len(labels), bool)
     cuts: dict[tuple[int, str], float] = {}
     for k in guilty.tolist():
-        for name in (name for which in np.flatnonzero(beyond[:, k] > 1).tolist() for name in telling(k, which)):
-            view = scores[name]
-            cuts[k, name] = cut(view[real & (labels == k)], view[real & ~np.isin(labels, guilty)])
+        for of, name in ((series[which], name) for which in np.flatnonzero(beyond[:, k] > 1).tolist() for name in telling(k, which)):
+            view, own = scores[name], of.reserve[name][k] if name in of.reserve else np.empty(0)
+            mine, rest = view[real & (labels == k)], view[real & ~np.isin(labels, guilty)]
+            cuts[k, name] = cut(mine, own, among=_FALSE_AMONG) if len(own) >= _OWN_LEAST else cut(mine, rest)
             flagged |= (labels == k) & (view >= cuts[k, name])
     poisoned = chance_of_poison(float(statistic.max()), seen.null_scale)
     named = np.isin(np.arange(len(names)), guilty)
@@ -229,18 +239,19 @@ def widest_gap(values: np.ndarray, unit: float) -> tuple[float, np.ndarray]:
     return best
 
 
-def cut(mine: np.ndarray, rest: np.ndarray, odds: float = 1.0) -> float:
+def cut(mine: np.ndarray, rest: np.ndarray, odds: float = 1.0, among: float = 0.0) -> float:
     """The score from which samples of a target class are flagged: down to it, poison is at least `LEAST_SHARE` of any stretch of scores.
 
     ``mine`` (n,) scores of the class, ``rest`` (r,) of the classes that are not targets; their tail, scaled to n, is what is expected
     of the class's clean samples. As many samples are flagged as make (observed - expected / (1 - share)) largest: there, fewer
     would leave poison behind and more would be mostly clean. Where nothing lies between poison and the rest it stops at the poison.
-    ``odds``: clean samples may be so many times as frequent there as ``rest`` says.
+    ``odds``: clean samples may be so many times as frequent there as ``rest`` says. At most `_FALSE_SHARE` of the class is flagged by
+    mistake, or the share ``among`` of what is flagged, whichever is more.
     """
     candidates = np.sort(mine)[::-1]
     observed = np.arange(1, len(candidates) + 1)
     expected = odds * len(mine) * (len(rest) - np.searchsorted(np.sort(rest), candidates, side="left")) / max(1, len(rest))
-    worth = np.where(expected <= _FALSE_SHARE * len(mine), observed - expected / (1 - LEAST_SHARE), -np.inf)
+    worth = np.where(expected <= np.maximum(_FALSE_SHARE * len(mine), among * observed), observed - expected / (1 - LEAST_SHARE), -np.inf)
     return float(candidates[np.argmax(worth)])
 
 

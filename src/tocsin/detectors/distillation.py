@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from tocsin.data.dataset import Dataset
+from tocsin.detectors import doubt, misfits
 from tocsin.detectors.confusion import ConfuseSettings, PretrainSettings, confuse, penultimate, pretrain, score
 from tocsin.detectors.decide import Series
-from tocsin.detectors.misfits import fit_of_labels, looks
 from tocsin.detectors.rounds import Store, combine, distil, median_band, place
 from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
 from tocsin.detectors.workbench import SCORE_BATCH, Bench, side_by_side
@@ -29,6 +29,9 @@ from tocsin.stats.texture import LEAST_SIDE
 
 if TYPE_CHECKING:
     from tocsin.detectors.ct import ConfusionTraining
+
+LABELS_SHARE = misfits.SHARE + doubt.SHARE
+"""Of alpha, for what `Distillation.look_at_labels` asks."""
 
 
 @dataclass
@@ -91,18 +94,35 @@ class Distillation:
         self._prepare()
         return self._rounds()
 
-    def look_at_labels(self) -> Series:
-        """After `run`: a series, (n + m,) each, in which what stands out are labels that do not fit (`misfits`)."""
+    def look_at_labels(self) -> list[Series]:
+        """After `run`: series, (n + m,) each, in which what stands out are labels that do not fit (`misfits`), and where very many of a
+        class do not, these by their texture (`doubt`)."""
         began = time.monotonic()
         stored = self.store.read(self.how.rounds)  # kept as one round more, so that a killed run has it
         if stored is None:
-            self.fit = fit_of_labels(self.bench, self.groups, self.how.pretrain_least, self.runtime)
+            self.fit = misfits.fit_of_labels(self.bench, self.groups, self.how.pretrain_least, self.runtime)
             self.store.write(self.how.rounds, self.fit, self.fit)
         else:
             self.fit = stored[0]
-        out = looks(self.fit, self.bench, self.groups, self.ignore, self.distinct, self.runtime.seed)
+        out = [misfits.looks(self.fit, self.bench, self.groups, self.ignore, self.distinct, self.runtime.seed)]
+        which = doubt.doubted(self.fit, self.joined.labels, self.ignore, self.distinct, self.how.alpha)
+        if which.any() and self.bench.kind.textured and min(self.joined.inputs.shape[1:3]) >= LEAST_SIDE:
+            out.append(self._doubt(which))
         self.timings["labels"] = time.monotonic() - began
         return out
+
+    def _doubt(self, which: np.ndarray) -> Series:
+        labels = self.joined.labels
+        stored = self.store.read(self.how.rounds + 1)
+        if stored is None:
+            trusted = doubt.trusted(self.fit[: self.n], labels[: self.n], which)
+            again = misfits.fit_of_labels(self.bench, self.groups, self.how.pretrain_least, self.runtime, trusted)
+            self.store.write(self.how.rounds + 1, again, again)
+        else:
+            again = stored[0]
+        textures = Bench.in_texture(self.joined.inputs, labels, self.train, self.device).whitened
+        assert textures is not None
+        return doubt.looks(again, labels, textures, self.groups, self.ignore, self.distinct, which, self.runtime.seed)
 
     def like_flagged(self, flagged: np.ndarray) -> np.ndarray:
         """After `look_at_labels`: (n,) bool, ``flagged`` (n,) and what is of one kind with it in its class (`likeness`)."""

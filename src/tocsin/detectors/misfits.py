@@ -32,22 +32,23 @@ SHARE = 0.1
 _LR, _BATCH = 0.05, 128
 
 
-def fit_of_labels(bench: Bench, groups: np.ndarray, least: int, runtime: Runtime) -> np.ndarray:
+def fit_of_labels(bench: Bench, groups: np.ndarray, least: int, runtime: Runtime, trusted: np.ndarray | None = None) -> np.ndarray:
     """(n + m,) log odds of each sample's own label, by a network that was trained on the other half of all samples.
 
     ``bench`` holds n inspected samples, then the reserve; near duplicates, equal in ``groups`` (n,), share a half. Networks read pixels
-    and are trained for `PASSES`, but ``least`` steps at least.
+    and are trained for `PASSES`, but ``least`` steps at least; on the rows ``trusted`` (n,) bool and the reserve alone, if given.
     """
-    n, plain = len(groups), replace(bench, whitened=None)
+    n, plain, again = len(groups), replace(bench, whitened=None), int(trusted is not None)
+    known = np.concatenate([np.ones(n, bool) if trusted is None else trusted, np.ones(len(bench.labels) - n, bool)])
     rng = np.random.default_rng([runtime.seed, 0x5403])
     half = np.concatenate([rng.integers(0, 2, n)[groups], rng.integers(0, 2, len(bench.labels) - n)])
     how = PretrainSettings(steps=max(least, round(PASSES * len(half) / 2 / _BATCH)), lr=_LR, batch=_BATCH)
-    ticker = Ticker(runtime, "whether labels fit", 2 * how.steps)
+    ticker = Ticker(runtime, "whether labels fit" + ", once more" * again, 2 * how.steps)
 
     def job(h: int) -> np.ndarray:
-        seed = int(np.random.SeedSequence([runtime.seed, 0x5403, h]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([runtime.seed, 0x5403, h + 2 * again]).generate_state(1)[0])
         network, generator = plain.network("shortcut", 1.0, seed), torch.Generator().manual_seed(seed)
-        rows = torch.from_numpy(np.flatnonzero(half != h))
+        rows = torch.from_numpy(np.flatnonzero(known & (half != h)))
         pretrain(network, plain, rows, torch.empty(0, dtype=torch.long), how, generator, ticker)
 
         def read(inputs: tuple[Tensor, ...], answers: Tensor) -> Tensor:

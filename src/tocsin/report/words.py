@@ -97,20 +97,30 @@ def reasons(report: Report) -> tuple[str, ...]:
     by nothing that was trained against the reserve, and of which samples were flagged for their likeness to others."""
     evidence = report.findings.evidence
     by_labels = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["labels"]]
+    by_many = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["many labels"]]
     alike = [f"{count:,} in '{shown(name)}'" for name, count in _of_classes(evidence.get("likeness"))]
     out = []
     if by_labels:
-        which = f"Class{'es' if len(by_labels) > 1 else ''} {listed(by_labels[:3])}{' and others' if len(by_labels) > 3 else ''}"
         out.append(
-            f"{which}: named because labels that do not fit what their samples show have something in common; Confusion Training itself "
-            "keeps none of them apart. Look whether it is a trigger: mistakes that are all of one kind, such as one class given the label "
-            "of another, would show the same."
+            f"{_classes(by_labels)}: named because labels that do not fit what their samples show have something in common; Confusion "
+            "Training itself keeps none of them apart. Look whether it is a trigger: mistakes that are all of one kind, such as one class "
+            "given the label of another, would show the same."
+        )
+    if by_many:
+        out.append(
+            f"{_classes(by_many)}: named because many more labels do not fit what their samples show than in the reserve of the same "
+            "class, and these samples share a texture, as a warp or a blur leaves it; Confusion Training itself keeps none of them apart. "
+            "Look whether it is a trigger: mistakes in pictures that come from another source than the rest would show the same."
         )
     if alike:
         out.append(
             f"Flagged only because they look like the other suspects of their class and their labels fit as badly: {listed(alike[:4])}."
         )
     return tuple(out)
+
+
+def _classes(names: list[str]) -> str:
+    return f"Class{'es' if len(names) > 1 else ''} {listed(names[:3])}{' and others' if len(names) > 3 else ''}"
 
 
 def _of_classes(told: object) -> list[tuple[str, Any]]:
