@@ -264,10 +264,26 @@ def test_a_series_names_by_its_own_law_and_flags_by_each_of_its_scores():
     assert found.view in {"labels 1", "labels 2"}
     assert found.flagged[poison].mean() > 0.95  # neither of the two knows more than half
     assert found.evidence["named by"] == {"c6": ["labels"]}
+    np.testing.assert_array_equal(found.first, found.flagged)
     # p is below alpha where a class is named, and only there; the gap needed is that of the rounds, in whose units the gap is told.
     assert 0.005 < found.classes[6].p_value < 0.01 < seen(1.05 * at_limit, 0.1).classes[6].p_value
     assert found.evidence["gap"] / found.evidence["gap needed"] == pytest.approx(1 / 0.95)
     assert found.evidence["gap needed"] == pytest.approx(-0.39 * np.log(0.01 * 0.9))
+
+
+def test_the_surest_are_those_that_the_first_series_flags():
+    rng = np.random.default_rng(3)
+    quiet, labels = scores(rng)
+    poison = np.flatnonzero(labels == 6)[:60]
+    some, others = np.array(quiet), np.array(quiet)
+    some[poison[:30]] = others[poison[30:]] = rng.normal(7, 0.3, 30)
+    names, ignore = tuple(f"c{k}" for k in range(10)), np.zeros(len(labels), bool)
+    series = Series("labels", [{"c": others}, {"d": others}])
+    found = tail(Scored([{"a": some}, {"b": some}], labels, names, ignore, further=[series]))
+    assert found.evidence["named by"] == {"c6": ["rounds", "labels"]}
+    assert found.flagged[poison].all()
+    assert found.first[poison[:30]].all()
+    assert found.first[poison[30:]].mean() < 0.1
 
 
 def test_a_series_names_only_the_classes_it_is_about():

@@ -78,6 +78,20 @@ def test_false_alarms_among_the_flagged_open_no_door() -> None:
     assert (found & ~flags(planted)).sum() <= 5 + 3
 
 
+@pytest.mark.parametrize(("count", "learned_from"), [(likeness.LEAST, "the surest"), (likeness.LEAST - 1, "all")])
+def test_the_surest_alone_are_learned_from_where_there_are_enough(count: int, learned_from: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted, other, learned, whole = rows_of(0, 60), rows_of(1, 20), [], likeness._odds
+    monkeypatch.setattr(likeness, "_odds", lambda likes, *rest: (learned.append(likes), whole(likes, *rest))[1])
+    flagged, surest = flags(np.concatenate([planted[:20], other])), flags(np.concatenate([planted[:count], rows_of(2, 30)]))
+    fit = np.random.default_rng(3).normal(size=N + 180)
+    fit[planted] -= 5
+    those = Likeness(bench_of(planted), fit, np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    found = those.extended(flagged, surest)
+    assert sorted(learned[0]) == planted[: count if learned_from == "the surest" else 20].tolist()
+    assert found[flagged].all()
+    assert not found[rows_of(2, N)].any()
+
+
 def test_flagged_samples_that_share_nothing_bring_few_others() -> None:
     first = flags(rows_of(0, 20))
     found = grown(first, np.empty(0, np.int64))

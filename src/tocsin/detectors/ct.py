@@ -226,7 +226,7 @@ class ConfusionTraining(Detector):
         if finishing and train.kind == "table":
             verdict = with_rules(verdict, train, reserve, ~ignore)
         elif finishing:
-            verdict = with_alike(verdict, work.like_flagged(verdict.flagged), train, ~ignore)
+            verdict = with_alike(verdict, work.like_flagged(verdict), train, ~ignore)
         scores = result.seen_in(verdict.view, [views for series in further for views in series.views])
         if further:
             scores = np.concatenate([put_first(scores[:n], verdict.flagged, train.labels, ~ignore), scores[n:]])

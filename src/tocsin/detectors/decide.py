@@ -46,6 +46,8 @@ class Verdict:
     threshold: float | None
     view: str | None = None
     """Name of the scores in which the most suspicious class stands out most."""
+    first: np.ndarray | None = None
+    """(N,) bool: of each class what is flagged by the first of the series that name it, the surest; None: no series were asked."""
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
@@ -140,18 +142,22 @@ def tail(seen: Scored) -> Verdict:
         return ordered if series[which].flagging else ordered[:1]
 
     guilty = np.flatnonzero(beyond.max(axis=0) > 1)
-    flagged = np.zeros(len(labels), bool)
+    flagged, first = np.zeros((2, len(labels)), bool)
     cuts: dict[tuple[int, str], float] = {}
     for k in guilty.tolist():
-        for of, name in ((series[which], name) for which in np.flatnonzero(beyond[:, k] > 1).tolist() for name in telling(k, which)):
-            view, own = scores[name], of.reserve[name][k] if name in of.reserve else np.empty(0)
+        naming = np.flatnonzero(beyond[:, k] > 1).tolist()
+        for which, name in ((one, name) for one in naming for name in telling(k, one)):
+            view, reserve = scores[name], series[which].reserve
+            own = reserve[name][k] if name in reserve else np.empty(0)
             mine, rest = view[real & (labels == k)], view[real & ~np.isin(labels, guilty)]
             cuts[k, name] = cut(mine, own, among=_FALSE_AMONG) if len(own) >= _OWN_LEAST else cut(mine, rest)
-            flagged |= (labels == k) & (view >= cuts[k, name])
+            high = (labels == k) & (view >= cuts[k, name])
+            flagged |= high
+            first |= high & (which == naming[0])
     poisoned = chance_of_poison(float(statistic.max()), seen.null_scale)
     named = np.isin(np.arange(len(names)), guilty)
-    first = int(np.argmax(statistic))
-    lead = telling(first, int(np.argmax(beyond[:, first])))[0]
+    top = int(np.argmax(statistic))
+    lead = telling(top, int(np.argmax(beyond[:, top])))[0]
     shown = [score for (_, name), score in cuts.items() if name == lead]
     p = np.minimum((np.exp(-each / scales) / shares).min(axis=0), 1.0)
     return Verdict(
@@ -160,6 +166,7 @@ def tail(seen: Scored) -> Verdict:
         confidence=poisoned if len(guilty) else 1 - poisoned,
         threshold=min(shown) if shown else None,
         view=lead,
+        first=first,
         evidence={
             "gap": float(statistic.max()),
             "gap needed": float(limits[0, 0]),

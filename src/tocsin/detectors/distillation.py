@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tocsin.data.dataset import Dataset
 from tocsin.detectors import doubt, misfits
 from tocsin.detectors.confusion import ConfuseSettings, PretrainSettings, confuse, penultimate, pretrain, score
-from tocsin.detectors.decide import Series
+from tocsin.detectors.decide import Series, Verdict
 from tocsin.detectors.rounds import Store, combine, distil, median_band, place
 from tocsin.detectors.sharpen import FOLDS, by_class, count_distinct, sharpen
 from tocsin.detectors.workbench import SCORE_BATCH, Bench, side_by_side
@@ -124,12 +124,13 @@ class Distillation:
         assert textures is not None
         return doubt.looks(again, labels, textures, self.groups, self.ignore, self.distinct, which, self.runtime.seed)
 
-    def like_flagged(self, flagged: np.ndarray) -> np.ndarray:
-        """After `look_at_labels`: (n,) bool, ``flagged`` (n,) and what is of one kind with it in its class (`likeness`)."""
+    def like_flagged(self, verdict: Verdict) -> np.ndarray:
+        """After `look_at_labels`: (n,) bool, what ``verdict`` flags and what is of one kind with it in its class (`likeness`)."""
         from tocsin.detectors.likeness import Likeness
 
         began = time.monotonic()
-        out = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime).extended(flagged)
+        alike = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime)
+        out = alike.extended(verdict.flagged, verdict.first)
         self.timings["likeness"] = time.monotonic() - began
         return out
 

@@ -53,12 +53,18 @@ class Likeness:
     """(C,) different reserve samples of each class."""
     runtime: Runtime
 
-    def extended(self, flagged: np.ndarray) -> np.ndarray:
-        """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer."""
-        out = np.array(flagged)
-        for k in np.unique(self.bench.labels.cpu().numpy()[: len(flagged)][flagged & ~self.ignore]).tolist():
-            if self._wrongly_labelled(k, flagged):
-                out[self._of_class(k, flagged)] = True
+    def extended(self, flagged: np.ndarray, surest: np.ndarray | None = None) -> np.ndarray:
+        """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer.
+
+        Of a class of whose flagged samples `LEAST` are among the ``surest`` (n,) bool these alone are learned from: false alarms teach what
+        clean samples look like.
+        """
+        out, labels = np.array(flagged), self.bench.labels.cpu().numpy()[: len(flagged)]
+        for k in np.unique(labels[flagged & ~self.ignore]).tolist():
+            sure = flagged if surest is None else flagged & surest
+            start = sure if (sure & ~self.ignore & (labels == k)).sum() >= LEAST else flagged
+            if self._wrongly_labelled(k, start):
+                out[self._of_class(k, start)] = True
         return out
 
     def _right(self, k: int, flagged: np.ndarray) -> np.ndarray:
