@@ -316,7 +316,9 @@ def test_where_the_class_has_a_reserve_it_says_what_is_expected_of_its_clean_sam
     names, ignore = tuple(f"c{k}" for k in range(10)), np.zeros(len(labels), bool)
 
     def share_of_clean(reserve):
-        series = Series("many labels", [{"g 1": view}, {"g 2": view}], [{"m 1": view}], among=np.arange(10) == 6, reserve=reserve)
+        series = Series(
+            "many labels", [{"g 1": view}, {"g 2": view}], [{"m 1": view}], among=np.arange(10) == 6, reserve=reserve, false=0.2
+        )
         flagged = tail(Scored([{"a": quiet}, {"b": quiet}], labels, names, ignore, further=[series])).flagged
         assert not flagged[labels != 6].any()
         return flagged[mine[len(mine) // 3 :]].mean(), flagged[mine[: len(mine) // 3]].mean()

@@ -85,6 +85,8 @@ def test_it_is_said_where_labels_named_a_class_or_likeness_flagged_samples() -> 
     assert "owl" not in named
     (many,) = because(**{"named by": {"dog": ["many labels"], "owl": ["labels", "many labels"]}})
     assert many.startswith("Class 'dog': named because many more labels")
+    (everywhere,) = because(**{"named by": {name: ["all labels"] for name in ("dog", "owl", "cat", "cow")}})
+    assert everywhere.startswith("Classes 'dog', 'owl' and 'cat' and others: named because labels that do not fit, of all classes")
     (likeness,) = because(likeness={"dog\x1b[31m": 1234})
     assert likeness.endswith("1,234 in 'dog�[31m'.")
     page = replace(made, findings=replace(made.findings, evidence={"likeness": {"<b>": 2}}))

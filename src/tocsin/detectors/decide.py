@@ -31,11 +31,9 @@ LEAST_SHARE = 0.2
 """A target class's samples are flagged from the top down as long as this share of the next ones would be poison: one poisoned sample that
 stays does more harm than four clean ones that go ..."""
 _FALSE_SHARE = 0.01
-"""... but not so far that more than this share of the class would be flagged by mistake ..."""
-_FALSE_AMONG = 0.2
-"""... or, where the class's own reserve says how many those are, this share of what is flagged."""
-_OWN_LEAST = 100
-"""Reserve samples of a class from which on that is known."""
+"""... but not so far that more than this share of the class would be flagged by mistake."""
+OWN_LEAST = 100
+"""Reserve samples from which on they say how many clean ones to expect (`Series.reserve`)."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,15 @@ class Series:
     """Scale of the exponential law of the gap on clean data, with these scores."""
     share: float = 1.0
     """Of alpha."""
+    far: Sequence[np.ndarray] = ()
+    """(C,) of each time, how far each class stands out, where that is not told by comparing classes with each other; else none."""
     among: np.ndarray | None = None
     """(C,) bool: classes that it may name; None: all."""
     reserve: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     """By the name of a view that samples are flagged by: of each class the scores of its reserve. Where a class has many, they say what is
-    expected of its clean samples, in place of the other classes; then up to `_FALSE_AMONG` of what is flagged may be false."""
+    expected of its clean samples, in place of the other classes."""
+    false: float = 0.0
+    """Up to this share of what is flagged may be false, where the reserve says what is expected."""
 
     @property
     def views(self) -> list[Mapping[str, np.ndarray]]:
@@ -129,6 +131,7 @@ def tail(seen: Scored) -> Verdict:
     series = [s for s in (Series("rounds", seen.rounds, (), seen.null_scale, seen.share), *seen.further) if s.rounds]
     scores = {name: view for s in series for views in s.views for name, view in views.items()}
     looks = {name: stands_out(view[real], labels[real], len(names)) for name, view in scores.items()}
+    looks |= {name: far for s in series for views, far in zip(s.rounds, s.far, strict=False) for name in views}
     each = np.array([_second_best(looks, s.rounds) * (1 if s.among is None else s.among) for s in series])
     scales, shares = (np.array([getattr(s, of) for s in series])[:, None] for of in ("null_scale", "share"))
     limits = -scales * np.log(seen.alpha * shares)
@@ -149,8 +152,9 @@ def tail(seen: Scored) -> Verdict:
         for which, name in ((one, name) for one in naming for name in telling(k, one)):
             view, reserve = scores[name], series[which].reserve
             own = reserve[name][k] if name in reserve else np.empty(0)
-            mine, rest = view[real & (labels == k)], view[real & ~np.isin(labels, guilty)]
-            cuts[k, name] = cut(mine, own, among=_FALSE_AMONG) if len(own) >= _OWN_LEAST else cut(mine, rest)
+            mine, sound = view[real & (labels == k)], real & ~np.isin(labels, guilty)
+            rest = view[sound] if sound.any() else view[real & (labels != k)]
+            cuts[k, name] = cut(mine, own, among=series[which].false) if len(own) >= OWN_LEAST else cut(mine, rest)
             high = (labels == k) & (view >= cuts[k, name])
             flagged |= high
             first |= high & (which == naming[0])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tocsin.data.dataset import Dataset
-from tocsin.detectors import doubt, misfits
+from tocsin.detectors import doubt, everywhere, misfits
 from tocsin.detectors.confusion import ConfuseSettings, PretrainSettings, confuse, penultimate, pretrain, score
 from tocsin.detectors.decide import Series, Verdict
 from tocsin.detectors.rounds import Store, combine, distil, median_band, place
@@ -30,7 +30,7 @@ from tocsin.stats.texture import LEAST_SIDE
 if TYPE_CHECKING:
     from tocsin.detectors.ct import ConfusionTraining
 
-LABELS_SHARE = misfits.SHARE + doubt.SHARE
+LABELS_SHARE = misfits.SHARE + everywhere.SHARE + doubt.SHARE
 """Of alpha, for what `Distillation.look_at_labels` asks."""
 
 
@@ -96,7 +96,7 @@ class Distillation:
 
     def look_at_labels(self) -> list[Series]:
         """After `run`: series, (n + m,) each, in which what stands out are labels that do not fit (`misfits`), and where very many of a
-        class do not, these by their texture (`doubt`)."""
+        class do not, these by their texture (`doubt`), and what all classes' share (`everywhere`)."""
         began = time.monotonic()
         stored = self.store.read(self.how.rounds)  # kept as one round more, so that a killed run has it
         if stored is None:
@@ -104,7 +104,8 @@ class Distillation:
             self.store.write(self.how.rounds, self.fit, self.fit)
         else:
             self.fit = stored[0]
-        out = [misfits.looks(self.fit, self.bench, self.groups, self.ignore, self.distinct, self.runtime.seed)]
+        asked = (self.fit, self.bench, self.groups, self.ignore, self.distinct, self.runtime.seed)
+        out = [misfits.looks(*asked), everywhere.looks(*asked)]
         which = doubt.doubted(self.fit, self.joined.labels, self.ignore, self.distinct, self.how.alpha)
         if which.any() and self.bench.kind.textured and min(self.joined.inputs.shape[1:3]) >= LEAST_SIDE:
             out.append(self._doubt(which))

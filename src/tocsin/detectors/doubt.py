@@ -17,15 +17,18 @@ from tocsin.detectors.decide import Series
 from tocsin.detectors.misfits import LOOKS
 from tocsin.detectors.sharpen import FOLDS, added_up, by_class, matched_filter
 
-SHARE = 0.1
+SHARE = 0.05
 """Of alpha: bound on the chance that any clean class is doubted."""
-NULL_SCALE = 0.167
+NULL_SCALE = 0.151
 """The limit of what misfits share as texture is then 1.15; those of plain mistakes, up to a quarter of a class, come to 0.94 at most
 (development; docs/confusion-training.md)."""
 _CLEAR = 2.5
 """The excess of a doubted class must be so many times the usual class's ..."""
 _LEAST = 75
 """... and its reserve must have so many distinct samples: a few films say how well labels fit those films (GTSRB by track)."""
+
+_FALSE = 0.2
+"""Of what is flagged of such a class: a part of what fits badly is clean, and much of it is poison."""
 
 
 def doubted(fit: np.ndarray, labels: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, alpha: float) -> np.ndarray:
@@ -79,4 +82,4 @@ def looks(
         rounds.append({f"grain {r + 1}": by_class(filtered, labels, n, distinct).astype(np.float32)})
         flagging.append({f"many labels {r + 1}": last})
     reserve = {name: [view[n:][labels[n:] == k] for k in range(len(distinct))] for views in flagging for name, view in views.items()}
-    return Series("many labels", rounds, flagging, NULL_SCALE, SHARE, which, reserve)
+    return Series("many labels", rounds, flagging, NULL_SCALE, SHARE, among=which, reserve=reserve, false=_FALSE)

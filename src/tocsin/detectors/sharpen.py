@@ -52,26 +52,55 @@ def matched_filter(scores: np.ndarray, labels: np.ndarray, whitened: Tensor, n: 
     """
     out = np.zeros(len(labels), np.float32)
     for k in np.unique(labels[:n]):
-        rows = np.flatnonzero(labels == k)
-        own = rows[rows < n]
-        own = own[~ignore[own]]
-        if len(own) < 4 * _LEAST:
+        contrast = _contrast(k, scores, labels, n, fold, ignore)
+        if contrast is None:
             continue
-        order = own[np.argsort(-scores[own], kind="stable")]
-        reserved = scores[rows[rows >= n]]
-        clean = own[scores[own] < (np.median(reserved) if len(reserved) >= 5 else np.median(scores[own]))]
-        if len(clean) < _LEAST:
-            clean = order[-len(own) // 4 :]
-        top = order[: max(_LEAST, int(min(SHARE * n, MOST * len(own))))]
-        picked = np.concatenate([top, clean])
-        other = fold[picked] != np.arange(FOLDS)[:, None]
-        weight = np.concatenate([_shares(other[:, : len(top)]), -_shares(other[:, len(top) :])], axis=1)
-        direction = _weighted_sums(weight, whitened, picked)
-        direction /= direction.norm(dim=1, keepdim=True).clamp_min(1e-9)
-        values = _project(whitened, rows, direction)
+        rows = np.flatnonzero(labels == k)
+        values = _project(whitened, rows, _directions([contrast], whitened))
         inspected = rows < n
         out[rows] = np.where(inspected, values[np.arange(len(rows)), fold[np.where(inspected, rows, 0)]], values.mean(1))
     return out
+
+
+def common_filter(scores: np.ndarray, labels: np.ndarray, whitened: Tensor, n: int, fold: np.ndarray, ignore: np.ndarray) -> np.ndarray:
+    """(n + m,) float32 as `matched_filter`, on what sets the tops of all classes apart from their clean parts: one direction for them all.
+
+    ``fold`` (n + m,): reserve rows too are measured by one fold's direction each, so that inspected and reserve rows are treated alike.
+    """
+    contrasts = [_contrast(k, scores, labels, n, fold[:n], ignore) for k in np.unique(labels[:n])]
+    known = [contrast for contrast in contrasts if contrast is not None]
+    if not known:
+        return np.zeros(len(labels), np.float32)
+    rows = np.arange(len(labels))
+    return np.asarray(_project(whitened, rows, _directions(known, whitened))[rows, fold], np.float32)
+
+
+def _contrast(
+    k: int, scores: np.ndarray, labels: np.ndarray, n: int, fold: np.ndarray, ignore: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(rows (B,), their weights (FOLDS, B)): class ``k``'s top less its clean part, each time without one fold; None of small classes."""
+    rows = np.flatnonzero(labels == k)
+    own = rows[rows < n]
+    own = own[~ignore[own]]
+    if len(own) < 4 * _LEAST:
+        return None
+    order = own[np.argsort(-scores[own], kind="stable")]
+    reserved = scores[rows[rows >= n]]
+    clean = own[scores[own] < (np.median(reserved) if len(reserved) >= 5 else np.median(scores[own]))]
+    if len(clean) < _LEAST:
+        clean = order[-len(own) // 4 :]
+    top = order[: max(_LEAST, int(min(SHARE * n, MOST * len(own))))]
+    picked = np.concatenate([top, clean])
+    other = fold[picked] != np.arange(FOLDS)[:, None]
+    return picked, np.concatenate([_shares(other[:, : len(top)]), -_shares(other[:, len(top) :])], axis=1)
+
+
+def _directions(contrasts: Sequence[tuple[np.ndarray, np.ndarray]], whitened: Tensor) -> Tensor:
+    """(FOLDS, D) of length one: the sum of ``contrasts``, of each fold."""
+    rows, weights = (np.concatenate(parts, axis=-1) for parts in zip(*contrasts, strict=True))
+    direction = _weighted_sums(weights, whitened, rows)
+    direction /= direction.norm(dim=1, keepdim=True).clamp_min(1e-9)
+    return direction
 
 
 def by_class(values: np.ndarray, labels: np.ndarray, n: int, distinct: np.ndarray) -> np.ndarray:

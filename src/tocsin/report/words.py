@@ -97,6 +97,7 @@ def reasons(report: Report) -> tuple[str, ...]:
     by nothing that was trained against the reserve, and of which samples were flagged for their likeness to others."""
     evidence = report.findings.evidence
     by_labels = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["labels"]]
+    by_all = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["all labels"]]
     by_many = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["many labels"]]
     alike = [f"{count:,} in '{shown(name)}'" for name, count in _of_classes(evidence.get("likeness"))]
     out = []
@@ -111,6 +112,11 @@ def reasons(report: Report) -> tuple[str, ...]:
             f"{_classes(by_many)}: named because many more labels do not fit what their samples show than in the reserve of the same "
             "class, and these samples share a texture, as a warp or a blur leaves it; Confusion Training itself keeps none of them apart. "
             "Look whether it is a trigger: mistakes in pictures that come from another source than the rest would show the same."
+        )
+    if by_all:
+        out.append(
+            f"{_classes(by_all)}: named because labels that do not fit, of all classes together, have something in common; by itself no "
+            "class stands out. Look whether it is a trigger that sends each class to another."
         )
     if alike:
         out.append(

@@ -1,0 +1,68 @@
+"""What the misfits of all classes have in common: a trigger that sends every class to another. Ours.
+
+Where every class is a target none stands out beside the others, and in none is there enough poison for a filter of its own to be sure of.
+But the trigger is one and the same. So one matched filter is drawn from the least fitting samples of all classes together, and the tail
+of its projections is held against the reserve's: of clean data the two are alike.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tocsin.detectors.decide import OWN_LEAST, Series
+from tocsin.detectors.misfits import LOOKS
+from tocsin.detectors.sharpen import FOLDS, added_up, by_class, common_filter
+from tocsin.detectors.workbench import Bench
+
+SHARE = 0.05
+"""Of alpha."""
+NULL_SCALE = 0.182
+"""Scale of the exponential law of `beyond` on clean data; the limit is then 1.38, four times as many samples as the reserve predicts
+(development; docs/confusion-training.md)."""
+_TAIL = 0.005
+"""The tail begins where this share of the reserve lies beyond ..."""
+_LEAST = 8
+"""... but so many of its samples at least."""
+
+
+def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, seed: int) -> Series:
+    """What misfits of all classes share, (n + m,) float32 in each of `misfits.LOOKS` ("common 1" and so on); all as in `misfits.looks`."""
+    assert bench.whitened is not None
+    n, labels, misfit = len(groups), bench.labels.cpu().numpy(), -fit
+    white, fits = bench.whitened[: len(labels)], fit > np.median(fit)
+    rng, rounds, far, last = np.random.default_rng([seed, 0x5A, 0xEE]), [], [], misfit
+    for r in range(LOOKS):
+        fold = np.concatenate([rng.integers(0, FOLDS, n)[groups], rng.integers(0, FOLDS, len(labels) - n)])
+        # What a filter shows that is drawn from any samples whose labels fit: how the reserve differs from the data at large.
+        anything = rng.random(len(labels)) + fits
+        level, usual = (by_class(common_filter(s, labels, white, n, fold, ignore), labels, n, distinct) for s in (last, anything))
+        far.append(beyond(level, usual, labels, ignore, len(distinct)))
+        last = added_up((misfit, level), labels, n, ignore, distinct)
+        rounds.append({f"common {r + 1}": level.astype(np.float32)})
+    reserve = {name: [view[n:]] * len(distinct) for views in rounds for name, view in views.items()}
+    return Series("all labels", rounds, (), NULL_SCALE, SHARE, far=far, reserve=reserve)
+
+
+def beyond(level: np.ndarray, usual: np.ndarray, labels: np.ndarray, ignore: np.ndarray, classes: int) -> np.ndarray:
+    """(C,) logarithm of how many times as many inspected samples as the reserve predicts lie in the tail of ``level`` (n + m,).
+
+    Of all classes together, or of the class if that is less; over the same of ``usual`` (n + m,). 0 where it is no more, and for small
+    reserves.
+    """
+    n = len(ignore)
+    out = np.zeros(classes)
+    if len(level) - n < OWN_LEAST:
+        return out
+    tail = max(_LEAST, round(_TAIL * (len(level) - n)))
+
+    def excess(values: np.ndarray, which: np.ndarray) -> float:
+        limit = np.sort(values[n:])[-tail]
+        return float((values[:n][which] > limit).mean() * (len(values) - n) / tail) if which.any() else 0.0
+
+    base = max(1.0, excess(usual, ~ignore))
+    whole = excess(level, ~ignore)
+    for k in range(classes):
+        out[k] = math.log(max(1.0, min(whole, excess(level, ~ignore & (labels[:n] == k))) / base))
+    return out
