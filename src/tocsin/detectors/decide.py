@@ -130,8 +130,7 @@ def tail(seen: Scored) -> Verdict:
     labels, names, real = seen.labels, seen.names, ~seen.ignore
     series = [s for s in (Series("rounds", seen.rounds, (), seen.null_scale, seen.share), *seen.further) if s.rounds]
     scores = {name: view for s in series for views in s.views for name, view in views.items()}
-    looks = {name: stands_out(view[real], labels[real], len(names)) for name, view in scores.items()}
-    looks |= {name: far for s in series for views, far in zip(s.rounds, s.far, strict=False) for name in views}
+    looks = _looks(series, scores, labels, real, len(names))
     each = np.array([_second_best(looks, s.rounds) * (1 if s.among is None else s.among) for s in series])
     scales, shares = (np.array([getattr(s, of) for s in series])[:, None] for of in ("null_scale", "share"))
     limits = -scales * np.log(seen.alpha * shares)
@@ -150,12 +149,10 @@ def tail(seen: Scored) -> Verdict:
     for k in guilty.tolist():
         naming = np.flatnonzero(beyond[:, k] > 1).tolist()
         for which, name in ((one, name) for one in naming for name in telling(k, one)):
-            view, reserve = scores[name], series[which].reserve
-            own = reserve[name][k] if name in reserve else np.empty(0)
-            mine, sound = view[real & (labels == k)], real & ~np.isin(labels, guilty)
-            rest = view[sound] if sound.any() else view[real & (labels != k)]
-            cuts[k, name] = cut(mine, own, among=series[which].false) if len(own) >= OWN_LEAST else cut(mine, rest)
-            high = (labels == k) & (view >= cuts[k, name])
+            sound = real & ~np.isin(labels, guilty)
+            rest = scores[name][sound if sound.any() else real & (labels != k)]
+            cuts[k, name] = _cut_of(series[which], name, k, scores[name][real & (labels == k)], rest)
+            high = (labels == k) & (scores[name] >= cuts[k, name])
             flagged |= high
             first |= high & (which == naming[0])
     poisoned = chance_of_poison(float(statistic.max()), seen.null_scale)
@@ -180,6 +177,20 @@ def tail(seen: Scored) -> Verdict:
             "thresholds": {names[k]: [{"view": name, "score": score} for (of, name), score in cuts.items() if of == k] for k in guilty},
         },
     )
+
+
+def _looks(
+    series: Sequence[Series], scores: Mapping[str, np.ndarray], labels: np.ndarray, real: np.ndarray, classes: int
+) -> dict[str, np.ndarray]:
+    """By the view's name, (C,) how far each class stands out in it."""
+    told = {name: far for s in series for views, far in zip(s.rounds, s.far, strict=False) for name in views}
+    return {name: told[name] if name in told else stands_out(view[real], labels[real], classes) for name, view in scores.items()}
+
+
+def _cut_of(series: Series, name: str, k: int, mine: np.ndarray, rest: np.ndarray) -> float:
+    """The score in the view ``name`` from which samples of class ``k`` are flagged: ``mine`` (n,) its own, ``rest`` of sound classes."""
+    own = series.reserve[name][k] if name in series.reserve else rest[:0]
+    return cut(mine, own, among=series.false) if len(own) >= OWN_LEAST else cut(mine, rest)
 
 
 def _second_best(looks: Mapping[str, np.ndarray], rounds: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
