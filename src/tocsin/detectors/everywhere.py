@@ -12,10 +12,12 @@ import math
 import numpy as np
 
 from tocsin.detectors.decide import OWN_LEAST, Series
-from tocsin.detectors.misfits import LOOKS
 from tocsin.detectors.sharpen import FOLDS, added_up, by_class, common_filter
 from tocsin.detectors.workbench import Bench
 
+LOOKS = 3
+"""In each the filter is drawn anew from what the one before put first, and the first sees a trigger that is partly learned but faintly; all
+classes must stand out in two."""
 SHARE = 0.05
 """Of alpha."""
 NULL_SCALE = 0.182
@@ -28,7 +30,7 @@ _LEAST = 8
 
 
 def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, seed: int) -> Series:
-    """What misfits of all classes share, (n + m,) float32 in each of `misfits.LOOKS` ("common 1" and so on); all as in `misfits.looks`."""
+    """What misfits of all classes share, (n + m,) float32 in each of `LOOKS` ("common 1" and so on); all as in `misfits.looks`."""
     assert bench.whitened is not None
     n, labels, misfit = len(groups), bench.labels.cpu().numpy(), -fit
     white, fits = bench.whitened[: len(labels)], fit > np.median(fit)
