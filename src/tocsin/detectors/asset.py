@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from tocsin.runtime import Runtime
 
 _BY_CONTROL = ("tail", "control")
-_NULL_SCALE = 0.8
-"""Scale of the gap's law on clean data: wider than Confusion Training's, since small sets give small concentrations (docs/asset.md)."""
+_NULL_SCALE, _NULL_SCALE_SMALL = 0.45, 0.8
+"""Scale of the gap's law on clean data, and of small sets, whose concentrations are small, or small reserves (docs/asset.md): ..."""
+_CONCENTRATED, _DISTINCT = 100, 75
+"""... where fewer samples are concentrated, or fewer distinct ones are held out of the usual class's reserve."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +321,8 @@ class Asset(VictimReader):
             distinct = count_distinct(repeats[held], reserve.labels[held], len(names))
             views = {f"run {r + 1}": by_class(values, labels, n, distinct).astype(np.float32) for r, values in enumerate(scores)}
             rounds = [{name: view[:n]} for name, view in views.items()]
-            verdict = tail(Scored(rounds, train.labels, names, none, None, self.alpha, _NULL_SCALE))
+            large = round(self.share * n) >= _CONCENTRATED and np.median(distinct) >= _DISTINCT
+            verdict = tail(Scored(rounds, train.labels, names, none, None, self.alpha, _NULL_SCALE if large else _NULL_SCALE_SMALL))
             return verdict, views[verdict.view or "run 1"]
         if self.decision == "control":
             level = [levelled(values, halves(parts, 2, victim.runtime.seed, r), n) for r, values in enumerate(scores)]
