@@ -41,7 +41,7 @@ def test_a_patch_is_found():
     assert abs(len(found.control) - 300) <= 3
 
 
-@pytest.mark.parametrize(("reserve", "concentrated", "needed"), [(600, 100, 3.68), (900, 15, 2.07), (200, 15, 3.68)])
+@pytest.mark.parametrize(("reserve", "concentrated", "needed"), [(600, 100, 3.68), (1200, 15, 2.07), (200, 15, 3.68)])
 def test_clean_data_are_left_alone_and_small_ones_with_more_caution(reserve, concentrated, needed, monkeypatch):
     """1,500 pictures, of which 15 are concentrated, half of each class of the reserve being held out."""
     monkeypatch.setattr("tocsin.detectors.asset._CONCENTRATED", concentrated)
