@@ -284,6 +284,10 @@ def test_the_surest_are_those_that_the_first_series_flags():
     assert found.flagged[poison].all()
     assert found.first[poison[:30]].all()
     assert found.first[poison[30:]].mean() < 0.1
+    other = Series("all labels", [{"c": others}, {"d": others}], alike=False)
+    alone = tail(Scored([{"a": quiet}, {"b": quiet}], labels, names, ignore, further=[other]))
+    assert alone.flagged[poison[30:]].all()
+    assert not alone.first.any()
 
 
 def test_a_series_names_only_the_classes_it_is_about():

@@ -79,7 +79,9 @@ def test_false_alarms_among_the_flagged_open_no_door() -> None:
 
 
 @pytest.mark.parametrize(("count", "learned_from"), [(likeness.LEAST, "the surest"), (likeness.LEAST - 1, "all")])
-def test_the_surest_alone_are_learned_from_where_there_are_enough(count: int, learned_from: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_surest_alone_are_learned_from_where_there_are_enough_and_without_any_nothing_is(
+    count: int, learned_from: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planted, other, learned, whole = rows_of(0, 60), rows_of(1, 20), [], likeness._odds
     monkeypatch.setattr(likeness, "_odds", lambda likes, *rest: (learned.append(likes), whole(likes, *rest))[1])
     flagged, surest = flags(np.concatenate([planted[:20], other])), flags(np.concatenate([planted[:count], rows_of(2, 30)]))
@@ -90,6 +92,9 @@ def test_the_surest_alone_are_learned_from_where_there_are_enough(count: int, le
     assert sorted(learned[0]) == planted[: count if learned_from == "the surest" else 20].tolist()
     assert found[flagged].all()
     assert not found[rows_of(2, N)].any()
+    learned.clear()
+    np.testing.assert_array_equal(those.extended(flagged, flags(rows_of(2, 30))), flagged)
+    assert learned == []
 
 
 def test_flagged_samples_that_share_nothing_bring_few_others() -> None:

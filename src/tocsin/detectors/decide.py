@@ -45,7 +45,8 @@ class Verdict:
     view: str | None = None
     """Name of the scores in which the most suspicious class stands out most."""
     first: np.ndarray | None = None
-    """(N,) bool: of each class what is flagged by the first of the series that name it, the surest; None: no series were asked."""
+    """(N,) bool: of each class what is flagged by the first of the series that name it, the surest, if it is one to learn likeness from;
+    None: no series were asked."""
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,6 +72,8 @@ class Series:
     reserve: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     """By the name of a view that samples are flagged by: of each class the scores of its reserve. Where a class has many, they say what is
     expected of its clean samples, in place of the other classes."""
+    alike: bool = True
+    """Whether what looks like the flagged samples of a class may be flagged too (`likeness`), where it is the first to name the class."""
     false: float = 0.0
     """Up to this share of what is flagged may be false, where the reserve says what is expected."""
 
@@ -154,7 +157,7 @@ def tail(seen: Scored) -> Verdict:
             cuts[k, name] = _cut_of(series[which], name, k, scores[name][real & (labels == k)], rest)
             high = (labels == k) & (scores[name] >= cuts[k, name])
             flagged |= high
-            first |= high & (which == naming[0])
+            first |= high & (which == naming[0] and series[which].alike)
     poisoned = chance_of_poison(float(statistic.max()), seen.null_scale)
     named = np.isin(np.arange(len(names)), guilty)
     top = int(np.argmax(statistic))

@@ -82,4 +82,4 @@ def looks(
         rounds.append({f"grain {r + 1}": by_class(filtered, labels, n, distinct).astype(np.float32)})
         flagging.append({f"many labels {r + 1}": last})
     reserve = {name: [view[n:][labels[n:] == k] for k in range(len(distinct))] for views in flagging for name, view in views.items()}
-    return Series("many labels", rounds, flagging, NULL_SCALE, SHARE, among=which, reserve=reserve, false=_FALSE)
+    return Series("many labels", rounds, flagging, NULL_SCALE, SHARE, among=which, reserve=reserve, alike=False, false=_FALSE)

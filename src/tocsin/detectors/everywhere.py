@@ -44,7 +44,7 @@ def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray,
         last = added_up((misfit, level), labels, n, ignore, distinct)
         rounds.append({f"common {r + 1}": level.astype(np.float32)})
     reserve = {name: [view[n:]] * len(distinct) for views in rounds for name, view in views.items()}
-    return Series("all labels", rounds, (), NULL_SCALE, SHARE, far=far, reserve=reserve)
+    return Series("all labels", rounds, (), NULL_SCALE, SHARE, far=far, reserve=reserve, alike=False)
 
 
 def beyond(level: np.ndarray, usual: np.ndarray, labels: np.ndarray, ignore: np.ndarray, classes: int) -> np.ndarray:

@@ -56,12 +56,12 @@ class Likeness:
     def extended(self, flagged: np.ndarray, surest: np.ndarray | None = None) -> np.ndarray:
         """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer.
 
-        Of a class of whose flagged samples `LEAST` are among the ``surest`` (n,) bool these alone are learned from: false alarms teach what
-        clean samples look like.
+        Only classes are asked about that have any of the ``surest`` (n,) bool of the flagged samples; where `LEAST` are, these alone are
+        learned from: false alarms teach what clean samples look like.
         """
         out, labels = np.array(flagged), self.bench.labels.cpu().numpy()[: len(flagged)]
-        for k in np.unique(labels[flagged & ~self.ignore]).tolist():
-            sure = flagged if surest is None else flagged & surest
+        sure = flagged if surest is None else flagged & surest
+        for k in np.unique(labels[sure & ~self.ignore]).tolist():
             start = sure if (sure & ~self.ignore & (labels == k)).sum() >= LEAST else flagged
             if self._wrongly_labelled(k, start):
                 out[self._of_class(k, start)] = True
