@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tocsin.detectors import everywhere
 from tocsin.detectors.decide import Scored, tail
 from tocsin.detectors.everywhere import beyond, looks
 
@@ -52,16 +53,20 @@ def test_rows_that_take_no_part_name_no_class() -> None:
 
 
 def test_the_tail_is_counted_against_the_reserve() -> None:
-    rng = np.random.default_rng(0)
-    level, usual = rng.normal(size=(2, len(LABELS)))
+    level = np.random.default_rng(0).normal(size=len(LABELS))
     level[POISON] = 9
-    far = beyond(level, usual, LABELS, NONE, CLASSES)
+    far = beyond(level, LABELS, NONE, CLASSES)
     share, tail_share = len(POISON) / N, 8 / (CLASSES * RESERVE)
     np.testing.assert_allclose(far, np.log((share + tail_share) / tail_share), atol=0.35)
     only = np.array(level)
     only[LABELS == 4] = -9  # the tail of all classes is none of this one's
-    assert beyond(only, usual, LABELS, NONE, CLASSES)[4] == 0
-    usual[POISON] = 9  # any samples show it: so does the data at large
-    assert beyond(level, usual, LABELS, NONE, CLASSES).max() < 0.35
+    assert beyond(only, LABELS, NONE, CLASSES)[4] == 0
     few = slice(0, N + 90)
-    assert not beyond(level[few], usual[few], LABELS[few], NONE, CLASSES).any()
+    assert not beyond(level[few], LABELS[few], NONE, CLASSES).any()
+
+
+def test_what_any_filter_shows_of_the_reserve_counts_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(everywhere, "_LOUD", 0.0)
+    assert max(verdict_on(0, 0.6).evidence["gaps by view"][f"common {r}"] for r in (1, 2, 3)) < 0.7
+    monkeypatch.setattr(everywhere, "_LOUD", 99.0)  # not asked: a reserve that is that much quieter would do as a trigger
+    assert max(verdict_on(0, 0.6).evidence["gaps by view"][f"common {r}"] for r in (1, 2, 3)) > 1.5

@@ -27,6 +27,9 @@ _TAIL = 0.005
 """The tail begins where this share of the reserve lies beyond ..."""
 _LEAST = 8
 """... but so many of its samples at least."""
+_LOUD = 1.0
+"""From there on it is asked what a filter shows that is drawn from any samples whose labels fit: of that much the reserve differs from the
+data at large."""
 
 
 def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, seed: int) -> Series:
@@ -37,34 +40,31 @@ def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray,
     rng, rounds, far, last = np.random.default_rng([seed, 0x5A, 0xEE]), [], [], misfit
     for r in range(LOOKS):
         fold = np.concatenate([rng.integers(0, FOLDS, n)[groups], rng.integers(0, FOLDS, len(labels) - n)])
-        # What a filter shows that is drawn from any samples whose labels fit: how the reserve differs from the data at large.
         anything = rng.random(len(labels)) + fits
-        level, usual = (by_class(common_filter(s, labels, white, n, fold, ignore), labels, n, distinct) for s in (last, anything))
-        far.append(beyond(level, usual, labels, ignore, len(distinct)))
+        level = by_class(common_filter(last, labels, white, n, fold, ignore), labels, n, distinct)
+        seen = beyond(level, labels, ignore, len(distinct))
+        if seen.max(initial=0) > _LOUD:
+            usual = by_class(common_filter(anything, labels, white, n, fold, ignore), labels, n, distinct)
+            seen = np.maximum(0, seen - beyond(usual, labels, ignore, len(distinct)).max())
+        far.append(seen)
         last = added_up((misfit, level), labels, n, ignore, distinct)
         rounds.append({f"common {r + 1}": level.astype(np.float32)})
     reserve = {name: [view[n:]] * len(distinct) for views in rounds for name, view in views.items()}
     return Series("all labels", rounds, (), NULL_SCALE, SHARE, far=far, reserve=reserve, alike=False)
 
 
-def beyond(level: np.ndarray, usual: np.ndarray, labels: np.ndarray, ignore: np.ndarray, classes: int) -> np.ndarray:
-    """(C,) logarithm of how many times as many inspected samples as the reserve predicts lie in the tail of ``level`` (n + m,).
-
-    Of all classes together, or of the class if that is less; over the same of ``usual`` (n + m,). 0 where it is no more, and for small
-    reserves.
-    """
+def beyond(level: np.ndarray, labels: np.ndarray, ignore: np.ndarray, classes: int) -> np.ndarray:
+    """(C,) logarithm of how many times as many inspected samples as the reserve predicts lie in the tail of ``level`` (n + m,): of all
+    classes together, or of the class if that is less. 0 where it is no more, and for small reserves."""
     n = len(ignore)
     out = np.zeros(classes)
     if len(level) - n < OWN_LEAST:
         return out
     tail = max(_LEAST, round(_TAIL * (len(level) - n)))
-
-    def excess(values: np.ndarray, which: np.ndarray) -> float:
-        limit = np.sort(values[n:])[-tail]
-        return float((values[:n][which] > limit).mean() * (len(values) - n) / tail) if which.any() else 0.0
-
-    base = max(1.0, excess(usual, ~ignore))
-    whole = excess(level, ~ignore)
+    far = level[:n] > np.sort(level[n:])[-tail]
+    predicted = tail / (len(level) - n)
     for k in range(classes):
-        out[k] = math.log(max(1.0, min(whole, excess(level, ~ignore & (labels[:n] == k))) / base))
+        mine = ~ignore & (labels[:n] == k)
+        if mine.any():
+            out[k] = math.log(max(1.0, min(far[~ignore].mean(), far[mine].mean()) / predicted))
     return out
