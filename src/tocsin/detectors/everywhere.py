@@ -40,7 +40,7 @@ def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray,
     rng, rounds, far, last = np.random.default_rng([seed, 0x5A, 0xEE]), [], [], misfit
     for r in range(LOOKS):
         fold = np.concatenate([rng.integers(0, FOLDS, n)[groups], rng.integers(0, FOLDS, len(labels) - n)])
-        anything = rng.random(len(labels)) + fits
+        anything = rng.random(len(labels)) + fits  # of misfits there may be poison in any samples too
         level = by_class(common_filter(last, labels, white, n, fold, ignore), labels, n, distinct)
         seen = beyond(level, labels, ignore, len(distinct))
         if seen.max(initial=0) > _LOUD:
