@@ -97,6 +97,21 @@ def test_the_surest_alone_are_learned_from_where_there_are_enough_and_without_an
     assert learned == []
 
 
+def test_where_the_surest_add_nothing_all_flagged_ones_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted, asked = rows_of(0, 60), []
+    adds = {10: planted[:15], 20: planted[20:50]}  # the first are flagged already
+    monkeypatch.setattr(Likeness, "_of_class", lambda self, k, start: (asked.append(int(start.sum())), adds[int(start.sum())])[1])
+    fit = np.random.default_rng(3).normal(size=N + 180)
+    fit[planted] -= 5
+    those = Likeness(bench_of(planted), fit, np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    found = those.extended(flags(planted[:20]), flags(planted[:10]))
+    assert asked == [10, 20]
+    np.testing.assert_array_equal(np.flatnonzero(found), planted[:50])
+    adds[10] = planted[15:30]
+    assert those.extended(flags(planted[:20]), flags(planted[:10])).sum() == 30
+    assert asked == [10, 20, 10]
+
+
 def test_flagged_samples_that_share_nothing_bring_few_others() -> None:
     first = flags(rows_of(0, 20))
     found = grown(first, np.empty(0, np.int64))

@@ -56,15 +56,18 @@ class Likeness:
     def extended(self, flagged: np.ndarray, surest: np.ndarray | None = None) -> np.ndarray:
         """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer.
 
-        Only classes are asked about that have any of the ``surest`` (n,) bool of the flagged samples; where `LEAST` are, these alone are
-        learned from: false alarms teach what clean samples look like.
+        Only classes are asked about that have any of the ``surest`` (n,) bool of the flagged samples. Where `LEAST` are, these alone are
+        learned from, for false alarms teach what clean samples look like; where that adds nothing, all that are flagged.
         """
         out, labels = np.array(flagged), self.bench.labels.cpu().numpy()[: len(flagged)]
         sure = flagged if surest is None else flagged & surest
         for k in np.unique(labels[sure & ~self.ignore]).tolist():
-            start = sure if (sure & ~self.ignore & (labels == k)).sum() >= LEAST else flagged
-            if self._wrongly_labelled(k, start):
-                out[self._of_class(k, start)] = True
+            enough = (sure & ~self.ignore & (labels == k)).sum() >= LEAST
+            for start in (sure, flagged) if enough and surest is not None else (flagged,):
+                added = self._of_class(k, start) if self._wrongly_labelled(k, start) else np.empty(0, np.int64)
+                out[added] = True
+                if not flagged[added].all():
+                    break
         return out
 
     def _right(self, k: int, flagged: np.ndarray) -> np.ndarray:
