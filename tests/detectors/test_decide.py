@@ -264,7 +264,7 @@ def test_a_series_names_by_its_own_law_and_flags_by_each_of_its_scores():
     assert found.view in {"labels 1", "labels 2"}
     assert found.flagged[poison].mean() > 0.95  # neither of the two knows more than half
     assert found.evidence["named by"] == {"c6": ["labels"]}
-    np.testing.assert_array_equal(found.first, found.flagged)
+    np.testing.assert_array_equal(found.surest, found.flagged)
     # p is below alpha where a class is named, and only there; the gap needed is that of the rounds, in whose units the gap is told.
     assert 0.005 < found.classes[6].p_value < 0.01 < seen(1.05 * at_limit, 0.1).classes[6].p_value
     assert found.evidence["gap"] / found.evidence["gap needed"] == pytest.approx(1 / 0.95)
@@ -282,12 +282,12 @@ def test_the_surest_are_those_that_the_first_series_flags():
     found = tail(Scored([{"a": some}, {"b": some}], labels, names, ignore, further=[series]))
     assert found.evidence["named by"] == {"c6": ["rounds", "labels"]}
     assert found.flagged[poison].all()
-    assert found.first[poison[:30]].all()
-    assert found.first[poison[30:]].mean() < 0.1
+    assert found.surest[poison[:30]].all()
+    assert found.surest[poison[30:]].mean() < 0.1
     other = Series("all labels", [{"c": others}, {"d": others}], alike=False)
     alone = tail(Scored([{"a": quiet}, {"b": quiet}], labels, names, ignore, further=[other]))
     assert alone.flagged[poison[30:]].all()
-    assert not alone.first.any()
+    assert not alone.surest.any()
 
 
 def test_a_series_names_only_the_classes_it_is_about():
@@ -321,7 +321,7 @@ def test_where_the_class_has_a_reserve_it_says_what_is_expected_of_its_clean_sam
 
     def share_of_clean(reserve):
         series = Series(
-            "many labels", [{"g 1": view}, {"g 2": view}], [{"m 1": view}], among=np.arange(10) == 6, reserve=reserve, false=0.2
+            "many labels", [{"g 1": view}, {"g 2": view}], [{"m 1": view}], among=np.arange(10) == 6, reserve=reserve, false_share=0.2
         )
         flagged = tail(Scored([{"a": quiet}, {"b": quiet}], labels, names, ignore, further=[series])).flagged
         assert not flagged[labels != 6].any()

@@ -110,6 +110,10 @@ def test_where_the_surest_add_nothing_all_flagged_ones_are_learned_from(monkeypa
     adds[10] = planted[15:30]
     assert those.extended(flags(planted[:20]), flags(planted[:10])).sum() == 30
     assert asked == [10, 20, 10]
+    adds[20] = planted[:0]
+    asked.clear()
+    those.extended(flags(planted[:20]), flags(planted[:20]))  # all are sure: nothing is learned from the same ones twice
+    assert asked == [20]
 
 
 def test_flagged_samples_that_share_nothing_bring_few_others() -> None:

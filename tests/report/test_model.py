@@ -79,12 +79,15 @@ def test_it_is_said_where_labels_named_a_class_or_likeness_flagged_samples() -> 
         return reasons(replace(made, findings=replace(made.findings, evidence=evidence)))
 
     # By the rounds too: then labels are one sign more, and no caution is due.
-    assert because(**{"named by": {"dog": ["rounds", "labels"]}}) == ()
+    assert because(**{"named by": {"dog": ["rounds", "labels"], "owl": ["labels", "texture"]}}) == ()
     (named,) = because(**{"named by": {"dog": ["labels"], "owl": ["rounds"]}})
     assert named.startswith("Class 'dog': named because labels")
     assert "owl" not in named
-    (many,) = because(**{"named by": {"dog": ["many labels"], "owl": ["labels", "many labels"]}})
+    (many,) = because(**{"named by": {"dog": ["many labels"], "owl": ["rounds", "many labels"]}})
     assert many.startswith("Class 'dog': named because many more labels")
+    # What only labels named is told by the first of the questions, however many said so.
+    (both,) = because(**{"named by": {"dog": ["labels", "many labels"]}})
+    assert both == named
     (everywhere,) = because(**{"named by": {name: ["all labels"] for name in ("dog", "owl", "cat", "cow")}})
     assert everywhere.startswith("Classes 'dog', 'owl' and 'cat' and others: named because labels that do not fit, of all classes")
     (likeness,) = because(likeness={"dog\x1b[31m": 1234})

@@ -44,9 +44,9 @@ class Verdict:
     threshold: float | None
     view: str | None = None
     """Name of the scores in which the most suspicious class stands out most."""
-    first: np.ndarray | None = None
-    """(N,) bool: of each class what is flagged by the first of the series that name it, the surest, if it is one to learn likeness from;
-    None: no series were asked."""
+    surest: np.ndarray | None = None
+    """(N,) bool: of each class what is flagged by the first of the series that name it, if likeness may be learned from that; None: no
+    series were asked."""
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
@@ -74,7 +74,7 @@ class Series:
     expected of its clean samples, in place of the other classes."""
     alike: bool = True
     """Whether what looks like the flagged samples of a class may be flagged too (`likeness`), where it is the first to name the class."""
-    false: float = 0.0
+    false_share: float = 0.0
     """Up to this share of what is flagged may be false, where the reserve says what is expected."""
 
     @property
@@ -147,17 +147,17 @@ def tail(seen: Scored) -> Verdict:
         return ordered if series[which].flagging else ordered[:1]
 
     guilty = np.flatnonzero(beyond.max(axis=0) > 1)
-    flagged, first = np.zeros((2, len(labels)), bool)
+    flagged, surest = np.zeros((2, len(labels)), bool)
+    sound = real & ~np.isin(labels, guilty)
     cuts: dict[tuple[int, str], float] = {}
     for k in guilty.tolist():
         naming = np.flatnonzero(beyond[:, k] > 1).tolist()
         for which, name in ((one, name) for one in naming for name in telling(k, one)):
-            sound = real & ~np.isin(labels, guilty)
             rest = scores[name][sound if sound.any() else real & (labels != k)]
             cuts[k, name] = _cut_of(series[which], name, k, scores[name][real & (labels == k)], rest)
             high = (labels == k) & (scores[name] >= cuts[k, name])
             flagged |= high
-            first |= high & (which == naming[0] and series[which].alike)
+            surest |= high & (which == naming[0] and series[which].alike)
     poisoned = chance_of_poison(float(statistic.max()), seen.null_scale)
     named = np.isin(np.arange(len(names)), guilty)
     top = int(np.argmax(statistic))
@@ -170,7 +170,7 @@ def tail(seen: Scored) -> Verdict:
         confidence=poisoned if len(guilty) else 1 - poisoned,
         threshold=min(shown) if shown else None,
         view=lead,
-        first=first,
+        surest=surest,
         evidence={
             "gap": float(statistic.max()),
             "gap needed": float(limits[0, 0]),
@@ -193,7 +193,7 @@ def _looks(
 def _cut_of(series: Series, name: str, k: int, mine: np.ndarray, rest: np.ndarray) -> float:
     """The score in the view ``name`` from which samples of class ``k`` are flagged: ``mine`` (n,) its own, ``rest`` of sound classes."""
     own = series.reserve[name][k] if name in series.reserve else rest[:0]
-    return cut(mine, own, among=series.false) if len(own) >= OWN_LEAST else cut(mine, rest)
+    return cut(mine, own, among=series.false_share) if len(own) >= OWN_LEAST else cut(mine, rest)
 
 
 def _second_best(looks: Mapping[str, np.ndarray], rounds: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:

@@ -131,7 +131,7 @@ class Distillation:
 
         began = time.monotonic()
         alike = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime)
-        out = alike.extended(verdict.flagged, verdict.first)
+        out = alike.extended(verdict.flagged, verdict.surest)
         self.timings["likeness"] = time.monotonic() - began
         return out
 

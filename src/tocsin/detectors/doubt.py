@@ -14,8 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from tocsin.detectors.decide import Series
-from tocsin.detectors.misfits import LOOKS
-from tocsin.detectors.sharpen import FOLDS, added_up, by_class, matched_filter
+from tocsin.detectors.misfits import filtered
 
 SHARE = 0.05
 """Of alpha: bound on the chance that any clean class is doubted."""
@@ -27,7 +26,7 @@ _CLEAR = 2.5
 _LEAST = 75
 """... and its reserve must have so many distinct samples: a few films say how well labels fit those films (GTSRB by track)."""
 
-_FALSE = 0.2
+_FALSE_SHARE = 0.2
 """Of what is flagged of such a class: a part of what fits badly is clean, and much of it is poison."""
 
 
@@ -69,17 +68,12 @@ def looks(
     which: np.ndarray,
     seed: int,
 ) -> Series:
-    """What misfits of a class share as texture, (n + m,) float32 in each of `LOOKS` ("grain 1" and so on), and with how badly labels fit
-    ("many labels 1"), by which samples of classes in ``which`` (C,) bool are flagged.
+    """What misfits of a class share as texture, (n + m,) float32 in each look ("grain 1" and so on), and with how badly labels
+    fit ("many labels 1"), by which samples of classes in ``which`` (C,) bool are flagged.
 
     ``textures`` (n + m, D): whitened; the rest as in `misfits.looks`.
     """
-    n, misfit = len(groups), -fit
-    rng, rounds, flagging, last = np.random.default_rng([seed, 0x5A, 0xD0]), [], [], misfit
-    for r in range(LOOKS):
-        filtered = matched_filter(last, labels, textures, n, rng.integers(0, FOLDS, n)[groups], ignore)
-        last = added_up((misfit, filtered), labels, n, ignore, distinct)
-        rounds.append({f"grain {r + 1}": by_class(filtered, labels, n, distinct).astype(np.float32)})
-        flagging.append({f"many labels {r + 1}": last})
+    n, rng = len(groups), np.random.default_rng([seed, 0x5A, 0xD0])
+    rounds, flagging = filtered(fit, labels, textures, groups, ignore, distinct, rng, ("grain", "many labels"))
     reserve = {name: [view[n:][labels[n:] == k] for k in range(len(distinct))] for views in flagging for name, view in views.items()}
-    return Series("many labels", rounds, flagging, NULL_SCALE, SHARE, among=which, reserve=reserve, alike=False, false=_FALSE)
+    return Series("many labels", rounds, flagging, NULL_SCALE, SHARE, among=which, reserve=reserve, alike=False, false_share=_FALSE_SHARE)

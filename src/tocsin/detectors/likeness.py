@@ -62,8 +62,9 @@ class Likeness:
         out, labels = np.array(flagged), self.bench.labels.cpu().numpy()[: len(flagged)]
         sure = flagged if surest is None else flagged & surest
         for k in np.unique(labels[sure & ~self.ignore]).tolist():
-            enough = (sure & ~self.ignore & (labels == k)).sum() >= LEAST
-            for start in (sure, flagged) if enough and surest is not None else (flagged,):
+            mine = (labels == k) & ~self.ignore
+            apart = (sure & mine).sum() >= LEAST and (flagged & mine & ~sure).any()
+            for start in (sure, flagged) if apart else (flagged,):
                 added = self._of_class(k, start) if self._wrongly_labelled(k, start) else np.empty(0, np.int64)
                 out[added] = True
                 if not flagged[added].all():

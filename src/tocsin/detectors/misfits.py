@@ -71,11 +71,29 @@ def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray,
     class.
     """
     assert bench.whitened is not None
-    n, labels, misfit = len(groups), bench.labels.cpu().numpy(), -fit
-    rng, rounds, flagging, last = np.random.default_rng([seed, 0x5A, 0x5403]), [], [], misfit
-    for r in range(LOOKS):
-        filtered = matched_filter(last, labels, bench.whitened[: len(labels)], n, rng.integers(0, FOLDS, n)[groups], ignore)
-        last = added_up((misfit, filtered), labels, n, ignore, distinct)
-        rounds.append({f"shared {r + 1}": by_class(filtered, labels, n, distinct).astype(np.float32)})
-        flagging.append({f"labels {r + 1}": last})
+    labels = bench.labels.cpu().numpy()
+    rng, white = np.random.default_rng([seed, 0x5A, 0x5403]), bench.whitened[: len(labels)]
+    rounds, flagging = filtered(fit, labels, white, groups, ignore, distinct, rng, ("shared", "labels"))
     return Series("labels", rounds, flagging, NULL_SCALE, SHARE)
+
+
+def filtered(
+    fit: np.ndarray,
+    labels: np.ndarray,
+    whitened: Tensor,
+    groups: np.ndarray,
+    ignore: np.ndarray,
+    distinct: np.ndarray,
+    rng: np.random.Generator,
+    names: tuple[str, str],
+) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
+    """In each of `LOOKS` what misfits of a class share in ``whitened`` (n + m, D), and that added to how badly labels fit, (n + m,) float32
+    each, called by ``names``; the rest as in `looks`."""
+    n, misfit = len(groups), -fit
+    alone, summed, last = [], [], misfit
+    for r in range(1, LOOKS + 1):
+        shared = matched_filter(last, labels, whitened, n, rng.integers(0, FOLDS, n)[groups], ignore)
+        last = added_up((misfit, shared), labels, n, ignore, distinct)
+        alone.append({f"{names[0]} {r}": by_class(shared, labels, n, distinct).astype(np.float32)})
+        summed.append({f"{names[1]} {r}": last})
+    return alone, summed

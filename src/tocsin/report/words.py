@@ -92,32 +92,35 @@ def _pull(report: Report, count: int) -> str:
     return f"; {pull} towards class{'es' if len(names) > 1 else ''} {listed(names)}"
 
 
+_NAMED_BY_LABELS = {
+    "labels": (
+        "named because labels that do not fit what their samples show have something in common; Confusion Training itself keeps none of "
+        "them apart. Look whether it is a trigger: mistakes that are all of one kind, such as one class given the label of another, would "
+        "show the same."
+    ),
+    "all labels": (
+        "named because labels that do not fit, of all classes together, have something in common; by itself no class stands out. Look "
+        "whether it is a trigger that sends each class to another."
+    ),
+    "many labels": (
+        "named because many more labels do not fit what their samples show than in the reserve of the same class, and these samples share "
+        "a texture, as a warp or a blur leaves it; Confusion Training itself keeps none of them apart. Look whether it is a trigger: "
+        "mistakes in pictures that come from another source than the rest would show the same."
+    ),
+}
+"""Question by which classes were named, and none before it -> what a person should know of that."""
+
+
 def reasons(report: Report) -> tuple[str, ...]:
     """What a person should know of how the suspects were chosen, one sentence each: which classes were named for labels that do not fit,
     by nothing that was trained against the reserve, and of which samples were flagged for their likeness to others."""
     evidence = report.findings.evidence
-    by_labels = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["labels"]]
-    by_all = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["all labels"]]
-    by_many = [f"'{shown(name)}'" for name, questions in _of_classes(evidence.get("named by")) if questions == ["many labels"]]
     alike = [f"{count:,} in '{shown(name)}'" for name, count in _of_classes(evidence.get("likeness"))]
-    out = []
-    if by_labels:
-        out.append(
-            f"{_classes(by_labels)}: named because labels that do not fit what their samples show have something in common; Confusion "
-            "Training itself keeps none of them apart. Look whether it is a trigger: mistakes that are all of one kind, such as one class "
-            "given the label of another, would show the same."
-        )
-    if by_many:
-        out.append(
-            f"{_classes(by_many)}: named because many more labels do not fit what their samples show than in the reserve of the same "
-            "class, and these samples share a texture, as a warp or a blur leaves it; Confusion Training itself keeps none of them apart. "
-            "Look whether it is a trigger: mistakes in pictures that come from another source than the rest would show the same."
-        )
-    if by_all:
-        out.append(
-            f"{_classes(by_all)}: named because labels that do not fit, of all classes together, have something in common; by itself no "
-            "class stands out. Look whether it is a trigger that sends each class to another."
-        )
+    named: dict[str, list[str]] = {}
+    for name, questions in _of_classes(evidence.get("named by")):
+        if not {"rounds", "texture"} & set(questions):  # Confusion Training's own
+            named.setdefault(questions[0], []).append(f"'{shown(name)}'")
+    out = [f"{_classes(named[question])}: {why}" for question, why in _NAMED_BY_LABELS.items() if question in named]
     if alike:
         out.append(
             f"Flagged only because they look like the other suspects of their class and their labels fit as badly: {listed(alike[:4])}."
