@@ -49,6 +49,7 @@ ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "stego clean label": ("stego", {"clean_label": True}),
     "flowmur": ("flowmur", {}),
     "slu": ("slu", {}),
+    "narcissus-speech": ("narcissus-speech", {}),
     "drl-clba": ("drl-clba", {}),
 }
 """Row -> attack and settings. ``ultrasonic`` needs clips of 44.1 kHz, which neither set has."""

@@ -55,7 +55,7 @@ class Bench:
         self.runtime = Runtime("cpu", self.seed, cache=self.cache)
         self.kind = kind_for(whole)
         self.judged: dict[tuple[str, str], list[Judge]] = {}
-        self.marks: dict[tuple[int, str], Traces] = {}
+        self.marks: dict[str, Traces] = {}
         self.seen: dict[tuple[str, float], tuple[Dataset, np.ndarray, int, Traces, Traces]] = {}
 
     def families(self, held: str) -> Iterator[Line]:
@@ -101,13 +101,12 @@ class Bench:
 
     def trained(self, detector: Steganalyser, clean: Traces, rows: np.ndarray, held: str, number: int) -> Judge:
         """As `Steganalyser.judges` trains the network of that number; clips are marked once for all."""
-        mine = clean.part(rows)
         for name in detector.families:
-            if (number, name) not in self.marks:
-                clips = np.array(self.reserve.inputs[rows])
-                self.marks[number, name] = detector.marked(self.kind, clips, mine, name, self.runtime, number)
-        marks = [known(self.marks[number, name], held) for name in detector.families]
-        return detector.trained(known(mine, held), marks, self.runtime, number)
+            if name not in self.marks:
+                self.marks[name] = detector.marked(self.kind, np.array(self.reserve.inputs), clean, name, self.runtime)
+        copies = np.tile(rows, detector.copies)
+        marks = [known(self.marks[name].part(copies), held) for name in detector.families]
+        return detector.trained(known(clean.part(rows), held), marks, self.runtime, number)
 
     def poisoned(self, attack: str, rate: float) -> tuple[Dataset, np.ndarray, int]:
         if not attack.startswith("stego"):

@@ -9,9 +9,9 @@ import pytest
 
 from tests.detectors.coloured import RATE, planted, spoken
 from tests.detectors.synthetic import pictures
-from tocsin.detectors.audio_clips import speakers_of
+from tocsin.detectors.audio_clips import marked, speakers_of
 from tocsin.detectors.audio_judges import disagreement, judge, levelled, parts
-from tocsin.detectors.audio_stego import AudioStego, Heard, sum_excess
+from tocsin.detectors.audio_stego import AudioStego, Heard, sum_excess, unraised
 from tocsin.errors import InputError
 from tocsin.panel import configured
 from tocsin.runtime import Runtime
@@ -38,6 +38,30 @@ def test_speakers_where_named_are_matched_across_both_sides() -> None:
     partly = speakers_of(replace(train, groups=None), reserve)
     assert partly is not None
     assert (partly[:40] == -1).all()
+
+
+def test_marks_are_seen_from_what_the_reserve_of_the_class_has() -> None:
+    """Words differ in how far their clips are from each other, which is no sign of a mark."""
+    train, truth = planted(spoken(300, seed=117), 0.3, seed=117)
+    reserve = spoken(120, seed=1117)
+    found = marked(train, reserve, CPU)
+    assert found is not None
+    assert found.shape == (420,)
+    for k in range(len(train.classes)):
+        assert np.median(found[300:][reserve.labels == k]) == pytest.approx(0, abs=1e-9)
+    mine = train.labels == 3
+    assert np.median(found[:300][truth]) > np.quantile(found[:300][mine & ~truth], 0.9)
+    assert marked(train, reserve[:9], CPU) is None, "nine clips cannot be divided among five networks"
+
+
+def test_the_steganalyser_has_a_part_in_the_sum_and_in_no_test_of_single_clips() -> None:
+    train, reserve = planted(spoken(240, seed=118), 0.3, seed=118)[0], spoken(100, seed=1118)
+    with_marks, without = (AudioStego(**QUICK, marks=asked).inspect(train, reserve, CPU) for asked in (True, False))
+    assert with_marks.evidence["single clips"] == without.evidence["single clips"]
+    raised = np.abs(unraised(with_marks) - unraised(without))
+    assert raised.max() > 0.5
+    assert "marks" in AudioStego(**QUICK).statistics(train, reserve, CPU)
+    assert "marks" not in AudioStego(**QUICK, marks=False).statistics(train, reserve, CPU)
 
 
 def handmade(labels: np.ndarray, reserve: np.ndarray) -> Heard:

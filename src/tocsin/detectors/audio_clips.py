@@ -31,6 +31,8 @@ class Clips:
     """By name (n + m, d) float64."""
     judged: Mapping[str, np.ndarray]
     """By name (n + m,): what networks that were not trained on a clip hold against it; may be empty."""
+    marks: np.ndarray | None
+    """(n + m,) log odds of being marked, by the steganalyser, from what its class's reserve has; None where it was not asked."""
     labels: np.ndarray
     """(n + m,)"""
     reserve: np.ndarray
@@ -47,14 +49,18 @@ class Clips:
             self,
             views={name: values[kept] for name, values in self.views.items()},
             judged={name: values[kept] for name, values in self.judged.items()},
+            marks=None if self.marks is None else self.marks[kept],
             labels=self.labels[kept],
             reserve=self.reserve[kept],
             speakers=None if self.speakers is None else self.speakers[kept],
         )
 
 
-def heard(train: Dataset, reserve: Dataset, runtime: Runtime, judge_folds: int, judge_epochs: int) -> Clips:
-    """Both sides' `Clips`; without judges for 0 epochs. Raises `InputError` without a sampling rate."""
+def heard(train: Dataset, reserve: Dataset, runtime: Runtime, judge_folds: int, judge_epochs: int, marks: bool) -> Clips:
+    """Both sides' `Clips`; without judges for 0 epochs, with ``marks`` where the reserve can teach the steganalyser.
+
+    Raises `InputError` without a sampling rate.
+    """
     labels = np.concatenate([train.labels, reserve.labels])
     views, judged = read(train, reserve, runtime), {}
     if judge_epochs:
@@ -63,7 +69,23 @@ def heard(train: Dataset, reserve: Dataset, runtime: Runtime, judge_folds: int, 
         clips = np.concatenate([np.asarray(train.inputs), np.asarray(reserve.inputs)])
         found = judge(clips, labels, len(train.classes), train.rate or 0, judge_folds, judge_epochs, runtime)
         judged = {"doubted label": found.doubt, "other labels around": found.collision}
-    return Clips(views, judged, labels, np.arange(len(labels)) >= len(train), speakers_of(train, reserve), train.classes)
+    asked = marked(train, reserve, runtime) if marks else None
+    return Clips(views, judged, asked, labels, np.arange(len(labels)) >= len(train), speakers_of(train, reserve), train.classes)
+
+
+def marked(train: Dataset, reserve: Dataset, runtime: Runtime) -> np.ndarray | None:
+    """`Clips.marks`; None for a reserve too small to be divided. Words differ in how far their clips are from each other, so each class
+    is seen from the median of its reserve (of all of it where it has none)."""
+    from tocsin.detectors.steganalyser import Steganalyser
+
+    analyst = Steganalyser()
+    if len(reserve) < 2 * analyst.folds:
+        return None
+    found, clean = analyst.scored(train, reserve, runtime)
+    usual = np.full(len(train.classes), np.median(clean))
+    for k in np.unique(reserve.labels):
+        usual[k] = np.median(clean[reserve.labels == k])
+    return np.concatenate([found - usual[train.labels], clean - usual[reserve.labels]])
 
 
 def read(train: Dataset, reserve: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:

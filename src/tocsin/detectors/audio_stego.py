@@ -2,8 +2,8 @@
 
 Clips are read in several ways (long-term spectrum, narrow peaks, beginning, end, fine residuals). In each class it is asked whether some
 clips share a shift that none of the class's clean reserve clips has, whoever speaks; whether some are further out, doubted or surrounded
-by another label more often than the reserve's are; and, with most of the error, whether all of that together is too much. No trained
-victim is read.
+by another label more often than the reserve's are; and, with most of the error, whether all of that, and what the steganalyser says of
+each clip, is too much together. No trained victim is read.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ class AudioStego(Detector):
     """Networks of the label check; each judges the part that it was not trained on."""
     judge_epochs: int = 8
     """Passes each of them is trained for; 0 leaves the label check and the collision test out."""
+    marks: bool = True
+    """Whether what the steganalyser says of a clip is a part of the sum."""
 
     def __post_init__(self) -> None:
         if not (
@@ -142,7 +144,7 @@ class AudioStego(Detector):
         """As `Detector.inspect`. Clips are heard and judged once, canaries among them; what is asked of a class is asked without
         canaries, and again beside each kind. Raises `InputError` without a sampling rate."""
         began = time.monotonic()
-        clips = heard(train, reserve, runtime, self.judge_folds, self.judge_epochs)
+        clips = heard(train, reserve, runtime, self.judge_folds, self.judge_epochs, self.marks)
         listened = time.monotonic()
         found = found_beside(lambda rows: self.decided(clips.part(rows), runtime), canaries, len(train))
         now = time.monotonic()
@@ -153,7 +155,7 @@ class AudioStego(Detector):
         those = self._listen(clips, runtime)
         white = self._whitened(those)
         shifts = self._shifts(those, white, runtime)
-        scores, flagged, p, evidence = self._decide(those, shifts, self._single(those, white) | dict(clips.judged))
+        scores, flagged, p, evidence = self._decide(those, shifts, self._single(those, white) | dict(clips.judged), clips.marks)
         n = int((~clips.reserve).sum())
         return Findings(
             detector=self.name,
@@ -168,11 +170,12 @@ class AudioStego(Detector):
 
     def statistics(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> dict[str, np.ndarray]:
         """By name, (N,) of the inspected clips: each statistic by itself, without any decision; for benchmarks."""
-        clips = heard(train, reserve, runtime, self.judge_folds, self.judge_epochs)
+        clips = heard(train, reserve, runtime, self.judge_folds, self.judge_epochs, self.marks)
         those = self._listen(clips, runtime)
         white = self._whitened(those)
         shifts = self._shifts(those, white, runtime)
         out = {f"shared: {view}": shifts.everywhere(view, those.labels) for view in VIEWS}
+        out |= {} if clips.marks is None else {"marks": clips.marks}
         return {name: values[: len(train)] for name, values in (out | self._single(those, white) | dict(clips.judged)).items()}
 
     def _listen(self, clips: Clips, runtime: Runtime) -> Heard:
@@ -222,7 +225,7 @@ class AudioStego(Detector):
         return out
 
     def _decide(
-        self, heard: Heard, shifts: Shifts, single: Mapping[str, np.ndarray]
+        self, heard: Heard, shifts: Shifts, single: Mapping[str, np.ndarray], marks: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """(scores (n + m,), flagged (n + m,), p-values (classes,), evidence)."""
         labels, reserve, classes = heard.labels, heard.reserve, heard.classes
@@ -230,6 +233,7 @@ class AudioStego(Detector):
         # A view in which a clip is on the side of the clean ones says nothing of it.
         odd = {view: np.maximum(shifts.everywhere(view, labels), 0.0) for view in VIEWS} | dict(single)
         total = np.sum([surprise(values, reserve) for values in odd.values()], axis=0)
+        total += 0.0 if marks is None else surprise(marks, reserve)
         limits, everything = sum_excess(heard, total, self.sum_share)
         p = np.minimum(1.0, everything / _SPEND["everything"])
         alone = {}

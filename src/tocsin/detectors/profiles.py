@@ -64,7 +64,9 @@ def _over_speech(level: Tensor, on: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean = (level * weight).sum(2)
     spread = ((level - mean[:, :, None]).square() * weight).sum(2).add(1e-4).sqrt()
     heard = torch.where(on[:, None], level, level.amax((1, 2), keepdim=True))
-    return mean, spread, heard.topk(min(_LOW, level.shape[2]), 2, largest=False).values[:, :, -1]
+    place = min(_LOW, level.shape[2]) - 1
+    low = np.partition(heard.cpu().numpy(), place, axis=2)[:, :, place]  # torch's topk takes eight times as long
+    return mean, spread, torch.from_numpy(low)
 
 
 def nearest(those: Traces, among: Traces, count: int, *, itself: bool = False) -> np.ndarray:

@@ -103,11 +103,11 @@ class Steganalyser(Detector):
 
     def judges(self, kind: SpeechKind, reserve: Dataset, clean: Traces, runtime: Runtime) -> list[Judge]:
         """A network for each fold, trained on the other folds of the ``reserve``, whose traces are ``clean``."""
+        marks = [self.marked(kind, np.array(reserve.inputs), clean, name, runtime) for name in self.families]
         out = []
         for number, held in enumerate(self.held(reserve, runtime)):
-            known = clean.part(~held)
-            marks = [self.marked(kind, np.array(reserve.inputs[~held]), known, name, runtime, number) for name in self.families]
-            out.append(self.trained(known, marks, runtime, number))
+            copies = np.tile(~held, self.copies)
+            out.append(self.trained(clean.part(~held), [mark.part(copies) for mark in marks], runtime, number))
         return out
 
     def held(self, reserve: Dataset, runtime: Runtime) -> list[np.ndarray]:
@@ -161,12 +161,12 @@ class Steganalyser(Detector):
                 runtime.progress("training the steganalyser", (number + (step + 1) / self.steps) / max(self.folds, number + 1))
         return Judge(network.eval(), clean, Ruler.of(unmarked, self.shrink), centre, unit, self.references, device)
 
-    def marked(self, kind: SpeechKind, clips: np.ndarray, clean: Traces, family: str, runtime: Runtime, number: int = 0) -> Traces:
-        """Of `copies` marked copies of all ``clips`` int16 (n, T), whose traces are ``clean``, in turn; for the network ``number``."""
+    def marked(self, kind: SpeechKind, clips: np.ndarray, clean: Traces, family: str, runtime: Runtime) -> Traces:
+        """Of `copies` marked copies of all ``clips`` int16 (n, T), whose traces are ``clean``, in turn."""
         from tocsin.detectors.embedders import marked
         from tocsin.detectors.profiles import Traces, views_of
 
-        rng = np.random.default_rng([runtime.seed, number, _NAMES.index(family), 0x3A])
+        rng = np.random.default_rng([runtime.seed, _NAMES.index(family), 0x3A])
         found = [views_of(kind, marked(clips, kind, (family,), rng), runtime, lambda _: None) for _ in range(self.copies)]
         views = tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
         return Traces(views, np.tile(clean.labels, self.copies), np.tile(clean.speakers, self.copies))
