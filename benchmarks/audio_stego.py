@@ -15,6 +15,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,12 @@ from tocsin.runtime import Runtime
 RESERVE = 300
 EQUALISERS = {"eq 3 dB clean": (3.0, False), "eq 6 dB clean": (6.0, False), "eq 1 dB clean": (1.0, False), "eq 3 dB dirty": (3.0, True),
               "eq 6 dB dirty": (6.0, True)}  # fmt: skip
-ATTACKS = ("tone", "noise", "spectrogram-patch", "pbsm", "jingleback", "slu", "stego", "drl-clba")
+ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in ("tone", "noise", "spectrogram-patch", "pbsm", "jingleback", "slu", "stego", "drl-clba")},
+    "stego clean": ("stego", {"clean_label": True}),
+    "collide": ("drl-clba", {"mode": "collide"}),
+}
+"""Row -> attack and settings."""
 QUIET = 0.03
 """Of a clip's mean amplitude, added to every bin before the gain and taken off after it, so that quiet bins receive some energy."""
 
@@ -70,7 +76,8 @@ def poisoned(data: Dataset, attack: str, rate: float, seed: int) -> tuple[Datase
     if attack == "clean":
         return data, truth, target
     if attack not in EQUALISERS:
-        done = poison(data, build(attack, rate=rate, target=target), seed)
+        name, settings = ATTACKS[attack]
+        done = poison(data, build(name, rate=rate, target=target, **settings), seed)
         truth[done.planted] = True
         return done.dataset, truth, target
     decibels, dirty = EQUALISERS[attack]

@@ -51,6 +51,7 @@ ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "slu": ("slu", {}),
     "narcissus-speech": ("narcissus-speech", {}),
     "drl-clba": ("drl-clba", {}),
+    "collide": ("drl-clba", {"mode": "collide"}),
 }
 """Row -> attack and settings. ``ultrasonic`` needs clips of 44.1 kHz, which neither set has."""
 
