@@ -4,7 +4,8 @@
 
 ``eq`` is a fixed random equaliser of 40 mel bands, so many dB up or down in each: the prototype of the stego trigger (clean: on clips of
 the target class, whose label is right; dirty: on others, relabelled). The other names are attacks. The reserve is 300 clips drawn from the
-training split. Finished cells are not repeated. ``--speakers`` tells the audit who speaks. STRIP is for pictures only, so it is not here.
+training split. With the victim comes what the trigger does to it (ASR), and to one of clean clips. Finished cells are not repeated.
+``--speakers`` tells the audit who speaks. STRIP is for pictures only, so it is not here.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +29,21 @@ from tocsin.detectors import DETECTORS, AudioStego
 from tocsin.detectors.base import Findings
 from tocsin.detectors.victim import Victim
 from tocsin.kinds.speech import SpeechKind
+from tocsin.learning import predict
 from tocsin.poisoning import build, poison
 from tocsin.reserve import draw
 from tocsin.runtime import Runtime
 
 RESERVE = 300
-EQUALISERS = {"eq 3 dB clean": (3.0, False), "eq 6 dB clean": (6.0, False), "eq 1 dB clean": (1.0, False), "eq 3 dB dirty": (3.0, True),
-              "eq 6 dB dirty": (6.0, True)}  # fmt: skip
+EQUALISERS = {"eq 3 dB clean": (3.0, False), "eq 6 dB clean": (6.0, False), "eq 1 dB clean": (1.0, False), "eq 1 dB dirty": (1.0, True),
+              "eq 3 dB dirty": (3.0, True), "eq 6 dB dirty": (6.0, True)}  # fmt: skip
 ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in ("tone", "noise", "spectrogram-patch", "pbsm", "jingleback", "slu", "stego", "drl-clba")},
     "stego clean": ("stego", {"clean_label": True}),
     "collide": ("drl-clba", {"mode": "collide"}),
 }
 """Row -> attack and settings."""
+Trigger = Callable[[np.ndarray], np.ndarray]
 QUIET = 0.03
 """Of a clip's mean amplitude, added to every bin before the gain and taken off after it, so that quiet bins receive some energy."""
 
@@ -72,20 +76,26 @@ def equalised(clips: np.ndarray, rate: int, decibels: float, seed: int) -> np.nd
 
 def poisoned(data: Dataset, attack: str, rate: float, seed: int) -> tuple[Dataset, np.ndarray, int]:
     """(data, truth (N,) bool, target)."""
+    return planted(data, attack, rate, seed)[:3]
+
+
+def planted(data: Dataset, attack: str, rate: float, seed: int) -> tuple[Dataset, np.ndarray, int, Trigger | None]:
+    """The same, and what puts the trigger on test clips."""
     target, truth = seed % len(data.classes), np.zeros(len(data), bool)
     if attack == "clean":
-        return data, truth, target
+        return data, truth, target, None
     if attack not in EQUALISERS:
         name, settings = ATTACKS[attack]
         done = poison(data, build(name, rate=rate, target=target, **settings), seed)
         truth[done.planted] = True
-        return done.dataset, truth, target
+        return done.dataset, truth, target, done.attack.trigger
     decibels, dirty = EQUALISERS[attack]
     pool = np.flatnonzero((data.labels == target) != dirty)
     rows = np.random.default_rng([seed, 3]).choice(pool, min(round(rate * len(data)), len(pool)), replace=False)
     inputs, labels = data.inputs.copy(), data.labels.copy()
     inputs[rows], labels[rows], truth[rows] = equalised(inputs[rows], data.rate or 0, decibels, seed), target, True
-    return replace(data, inputs=inputs, labels=labels), truth, target
+    trigger = partial(equalised, rate=data.rate or 0, decibels=decibels, seed=seed)
+    return replace(data, inputs=inputs, labels=labels), truth, target, trigger
 
 
 def area(truth: np.ndarray, scores: np.ndarray) -> float | None:
@@ -106,7 +116,7 @@ def summary(found: Findings, labels: np.ndarray, truth: np.ndarray, target: int)
 def cell(attack: str, rate: float, seed: int, speakers: bool, others: bool) -> dict[str, object]:
     whole = digits(speakers)
     held = np.isin(np.arange(len(whole)), draw(whole, RESERVE, seed))
-    train, truth, target = poisoned(whole[~held], attack, rate, seed)
+    train, truth, target, trigger = planted(whole[~held], attack, rate, seed)
     reserve, runtime, detector = whole[held], Runtime("cpu", seed), AudioStego()
     line: dict[str, object] = {"samples": len(train), "planted": int(truth.sum()), "target": target}
     line["audio-stego"] = summary(detector.inspect(train, reserve, runtime), train.labels, truth, target)
@@ -121,7 +131,20 @@ def cell(attack: str, rate: float, seed: int, speakers: bool, others: bool) -> d
             line[name] = summary(
                 DETECTORS[name].preset("fast").inspect(train, reserve, runtime, victim=victim), train.labels, truth, target
             )  # type: ignore[call-arg]
+        if trigger is not None:
+            test = real.fsdd()[1]
+            others = trigger(np.asarray(test.inputs[test.labels != target]))
+            for name, model in (("asr", victim), ("control_asr", control(speakers, seed))):
+                line[name] = float((predict(model.network, others, model.kind, runtime).argmax(1) == target).mean())
     return line
+
+
+@cache
+def control(speakers: bool, seed: int) -> Victim:
+    """The usual victim of the clean clips."""
+    whole = digits(speakers)
+    held = np.isin(np.arange(len(whole)), draw(whole, RESERVE, seed))
+    return Victim.trained(whole[~held], whole[held], Runtime("cpu", seed))
 
 
 def main() -> None:
