@@ -82,6 +82,20 @@ def test_the_sum_of_all_statistics_names_what_its_own_reserve_does_not_show() ->
     assert (total[(labels == 4) & ~poison] > limits[4]).mean() < 0.1
 
 
+def test_its_own_reserve_can_withhold_a_name_and_has_no_part_of_the_error_to_share() -> None:
+    """A class far odder than the others by nature, of which its 30 reserve clips show about as much."""
+    labels, reserve = np.concatenate([np.arange(2400) % 10, np.arange(300) % 10]), np.arange(2700) >= 2400
+    total = np.random.default_rng(3).exponential(size=2700)
+    odd = labels == 4
+    total[odd & ~reserve & (np.cumsum(odd) % 4 == 0)] += 8  # 60 of 240, where 3 of 30 of the reserve
+    total[np.flatnonzero(odd & reserve)[:3]] += 8
+    spent, whole = (sum_excess(handmade(labels, reserve), total, 0.05, spend)[1] for spend in (0.6, 1.0))
+    assert spent[4] == pytest.approx(whole[4]), "what its own reserve says is not divided"
+    assert whole[4] > 0.05
+    total[odd & reserve] = 0.0
+    assert sum_excess(handmade(labels, reserve), total, 0.05, 0.6)[1][4] < 0.02
+
+
 def test_data_that_are_odder_than_their_reserve_in_all_classes_are_no_finding() -> None:
     """Such as wrong labels here and there, in data whose reserve was vetted."""
     rng = np.random.default_rng(1)

@@ -234,9 +234,8 @@ class AudioStego(Detector):
         odd = {view: np.maximum(shifts.everywhere(view, labels), 0.0) for view in VIEWS} | dict(single)
         total = np.sum([surprise(values, reserve) for values in odd.values()], axis=0)
         total += 0.0 if marks is None else surprise(marks, reserve)
-        limits, everything = sum_excess(heard, total, self.sum_share)
-        p = np.minimum(1.0, everything / _SPEND["everything"])
-        alone = {}
+        limits, everything = sum_excess(heard, total, self.sum_share, _SPEND["everything"])
+        p, alone = everything, {}
         for name, values in single.items():
             beyond, mine = tail_excess(values[~reserve], labels[~reserve], values[reserve], labels[reserve], classes, self.share)
             mine = np.minimum(1.0, mine * len(single) / _SPEND["single clips"])
@@ -271,19 +270,20 @@ PRESETS: dict[str, AudioStego] = {"fast": _FAST, "paper": replace(_FAST, preset_
 """Preset name -> settings."""
 
 
-def sum_excess(heard: Heard, total: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def sum_excess(heard: Heard, total: np.ndarray, share: float, spend: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """((classes,) limits of ``total`` (n + m,) from which clips of a named class are flagged, (classes,) p-values).
 
-    A class must have more clips beyond what a ``share`` of the whole reserve exceeds than the whole reserve has (times the number of
-    classes), and than its own reserve has; the second says whether the class is only unlike the others. The flags go on down to the highest
-    of its own reserve clips, at most to what twice the ``share`` exceeds.
+    A class must have more clips beyond what a ``share`` of the whole reserve exceeds than the whole reserve has, and than its own reserve
+    has. The first is the test: its p-value is multiplied by the number of classes, and divided by the part of the error it may ``spend``.
+    The second asks whether the class is only unlike the others, of few reserve clips; it can but withhold a name, so nothing is divided.
+    The flags go on down to the highest of its own reserve clips, at most to what twice the ``share`` exceeds.
     """
     labels, reserve, classes = heard.labels, heard.reserve, heard.classes
     control, everyone = total[reserve], range(classes)
     beyond = total > upper_limit(control, share)
     sizes, found = (np.bincount(labels[~reserve & rows], minlength=classes) for rows in (np.ones(len(labels), bool), beyond))
     clean = np.full(classes, int((beyond & reserve).sum())), np.full(classes, len(control))
-    elsewhere = np.minimum(1.0, excess(found, sizes, *clean) * max(1, np.count_nonzero(sizes)))
+    elsewhere = np.minimum(1.0, excess(found, sizes, *clean) * max(1, np.count_nonzero(sizes)) / spend)
     own = unlike_reserve(heard, {k: beyond[labels == k] for k in everyone})
     highest = np.full(classes, -np.inf)
     np.maximum.at(highest, labels[reserve], control)
