@@ -33,7 +33,13 @@ class Row:
     """Most accuracy, as a share of 1, that it may cost on clean samples."""
 
 
-TABLE = {"finetune": Row({"epochs": 2}), "fineprune": Row({"epochs": 2})}
+TABLE = {
+    "finetune": Row({"epochs": 2}),
+    "fineprune": Row({"epochs": 2}),
+    "nad": Row({"epochs": 2, "teacher_epochs": 2, "lr": 0.005}),
+    # Every class is suspect enough, and the patch of the least is unlearned.
+    "neural-cleanse": Row({"epochs": 3, "patience": 1, "success": 0.3, "limit": 0.1, "batch": 64}),
+}
 CPU = Runtime(device="cpu", seed=3)
 NETWORK = {"image": "small", "speech": "tc-resnet8", "table": "mlp"}
 SETS: dict[str, Callable[[], tuple[Dataset, ...]]] = {
@@ -117,5 +123,6 @@ def test_data_that_do_not_belong_together_are_refused(name: str, kind: str) -> N
     with pytest.raises(InputError, match="reserve: samples are"):
         made(name).repair(c.network, c.train, short, CPU)
     table = Dataset.of_arrays(c.train.inputs, c.train.labels, c.train.classes, kind="scent")
-    with pytest.raises(InputError, match=f"defense {name}: works on image, speech, table data, got scent"):
+    allowed = ", ".join(sorted(DEFENSES[name].kinds))
+    with pytest.raises(InputError, match=f"defense {name}: works on {allowed} data, got scent"):
         made(name).repair(c.network, table, c.reserve, CPU)

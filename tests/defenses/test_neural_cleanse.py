@@ -1,0 +1,95 @@
+"""What is peculiar to Neural Cleanse, beside tests/contract: the patch it finds, whom it suspects, and that the patch is unlearned."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from tocsin.data.builtin import digits
+from tocsin.data.dataset import Dataset
+from tocsin.defenses import NeuralCleanse
+from tocsin.defenses.neural_cleanse import Inverted
+from tocsin.errors import InputError
+from tocsin.kinds import Kind, kind_of
+from tocsin.learning import FitSettings, fit
+from tocsin.networks import Classifier, build_network
+from tocsin.poisoning import build, poison
+from tocsin.runtime import Runtime
+from tocsin.victim import Trial, measure
+
+CPU = Runtime(device="cpu", seed=5)
+QUICK = NeuralCleanse(epochs=8, patience=2)
+TARGET = 2
+
+
+@cache
+def backdoored() -> tuple[Classifier, Kind, Dataset, Dataset, Dataset, Trial]:
+    """A network that knows five digits and a small patch; how it reads, what it was trained on, the reserve, the test and its trial."""
+    train, reserve, test = (part[part.labels < 5] for part in digits(0, 2400, 300, 400))
+    five = [Dataset.of_arrays(part.inputs, part.labels, part.classes[:5]) for part in (train, reserve, test)]
+    poisoned = poison(five[0], build("badnet", rate=0.05, target=TARGET), 0, CPU)
+    kind = kind_of(five[0])
+    network = build_network("small", kind.channels, 5, 0)
+    fit(network, poisoned.dataset.inputs, poisoned.dataset.labels, kind, FitSettings(epochs=6), CPU)
+    return network, kind, poisoned.dataset, five[1], five[2], Trial.of(poisoned.attack, five[2])
+
+
+def test_the_target_needs_the_smallest_patch_and_it_lies_where_the_trigger_is() -> None:
+    network, kind, _, reserve, _, trial = backdoored()
+    found = NeuralCleanse(epochs=24, patience=2).inverted(network, reserve, kind, CPU)
+    sizes = [one.size for one in found]
+    assert QUICK.suspect(sizes) == TARGET
+    assert sizes[TARGET] < 0.5 * np.median(sizes)
+    assert found[TARGET].success >= 0.99
+    clean = backdoored()[4].inputs[trial.rows]
+    changed = (trial.inputs != clean).any(axis=(0, 3))
+    grown = np.pad(changed, 1)
+    high, wide = changed.shape
+    near = np.any([grown[i : i + high, j : j + wide] for i in range(3) for j in range(3)], axis=0)
+    assert found[TARGET].mask[near].sum() > 0.4 * sizes[TARGET], "much of the patch is on the trigger"
+
+
+def test_the_patch_is_unlearned_and_the_digits_are_not() -> None:
+    network, kind, train, reserve, test, trial = backdoored()
+    before = measure(network, test, kind, CPU, trial)
+    after = measure(QUICK.repair(network, train, reserve, CPU, kind=kind), test, kind, CPU, trial)
+    assert before.asr is not None
+    assert after.asr is not None
+    assert before.asr > 0.9
+    assert after.asr < 0.2
+    assert after.acc > before.acc - 0.05
+
+
+def test_where_no_class_is_suspect_the_network_stays_as_it_is() -> None:
+    network, kind, train, reserve, _, _ = backdoored()
+    same = NeuralCleanse(epochs=1, limit=1e6).repair(network, train, reserve, CPU, kind=kind)
+    for a, b in zip(same.state_dict().values(), network.state_dict().values(), strict=True):
+        assert (a == b).all()
+
+
+def test_suspect_is_the_smallest_if_it_is_an_outlier() -> None:
+    sizes = [30.0, 33.0, 4.0, 29.0, 36.0, 31.0]
+    middle = float(np.median(sizes))
+    index = (middle - 4.0) / (1.4826 * float(np.median(np.abs(np.array(sizes) - middle))))
+    assert index > 2
+    assert NeuralCleanse().suspect(sizes) == 2
+    assert NeuralCleanse(limit=index * 1.01).suspect(sizes) is None
+    assert NeuralCleanse(limit=index * 0.99).suspect(sizes) == 2
+    assert NeuralCleanse().suspect([30.0, 33.0, 80.0, 29.0, 36.0, 31.0]) is None, "a class that needs far more is none"
+
+
+def test_a_patch_covers_as_its_mask_says() -> None:
+    mask = np.zeros((2, 2), np.float32)
+    mask[0, 0], mask[1, 1] = 1.0, 0.5
+    patch = Inverted(mask, np.full((2, 2, 1), 200, np.float32), 1.0)
+    out = patch.stamped(np.full((1, 2, 2, 1), 100, np.uint8))
+    np.testing.assert_array_equal(out[0, ..., 0], [[200, 100], [100, 150]])
+    assert patch.size == 1.5
+
+
+@pytest.mark.parametrize("wrong", [{"success": 1.0}, {"stamped": 0}, {"factor": 1.0}, {"epochs": 0}, {"limit": 0}, {"unlearning": 0}])
+def test_settings_are_checked(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError):
+        NeuralCleanse(**wrong)  # type: ignore[arg-type]
