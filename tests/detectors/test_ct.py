@@ -119,6 +119,31 @@ def test_a_killed_run_resumes_with_the_same_answer(few, reserve, quick_findings,
         assert set(trained) == {(stage, r) for stage in ("round", "texture") for r in range(3)}
 
 
+def test_a_run_killed_while_it_doubts_a_class_resumes_there(few, reserve, tmp_path: Path, monkeypatch):
+    """The second look at labels, by networks that did not learn what fitted worst of the class."""
+    how, runtime, looked = replace(TINY, texture=False), Runtime(device="cpu", seed=3), []
+    monkeypatch.setattr(distillation.doubt, "doubted", lambda *args: np.arange(10) == 2)
+    whole = distillation.misfits.fit_of_labels
+    unbroken = how.inspect(few, reserve, runtime)
+
+    def dies(bench, groups, least, runtime, trusted=None):
+        looked.append(trusted is not None)
+        if looked == [False, True]:
+            raise KeyboardInterrupt
+        return whole(bench, groups, least, runtime, trusted)
+
+    monkeypatch.setattr(distillation.misfits, "fit_of_labels", dies)
+    with pytest.raises(KeyboardInterrupt):
+        how.inspect(few, reserve, replace(runtime, checkpoints=tmp_path))
+    resumed = how.inspect(few, reserve, replace(runtime, checkpoints=tmp_path))
+    assert looked == [False, True, True], "the first look is not taken again"
+    assert np.array_equal(resumed.scores, unbroken.scores)
+    assert np.array_equal(resumed.flagged, unbroken.flagged)
+    again = how.inspect(few, reserve, replace(runtime, checkpoints=tmp_path))
+    assert len(looked) == 3, "nor is the second"
+    assert np.array_equal(again.scores, unbroken.scores)
+
+
 def test_a_damaged_checkpoint_is_done_again(few, reserve, quick_findings, tmp_path: Path):
     runtime = Runtime(device="cpu", seed=3, checkpoints=tmp_path)
     TINY.inspect(few, reserve, runtime)
