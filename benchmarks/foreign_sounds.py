@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import numpy as np
 import real
 import tocsin
 from audit_table import measured
+from foreign_triggers import label_noise, long_tail
 from tocsin.auditing import audit
 from tocsin.bench.provenance import provenance
 from tocsin.data import espeak
@@ -121,24 +122,9 @@ def german(seed: int) -> tuple[Dataset, Dataset, Dataset]:
     return data[rows[0]], data[rows[1]], data[rows[2]]
 
 
-def wrong_labels(train: Dataset, rng: np.random.Generator) -> Dataset:
-    """Clean clips of which 5 % have a random wrong label: careless, not malicious."""
-    wrong = rng.permutation(len(train))[: len(train) // 20]
-    labels = train.labels.copy()
-    labels[wrong] = (labels[wrong] + rng.integers(1, len(train.classes), len(wrong))) % len(train.classes)
-    return replace(train, labels=labels)
-
-
-def long_tail(train: Dataset, rng: np.random.Generator) -> Dataset:
-    """Clean clips, class sizes falling evenly (on a log scale) to a fifth."""
-    size = train.class_counts.min() * 0.2 ** (np.arange(len(train.classes)) / (len(train.classes) - 1))
-    rows = [rng.permutation(np.flatnonzero(train.labels == k))[: int(s)] for k, s in enumerate(size)]
-    return train[np.sort(np.concatenate(rows))]
-
-
 CLEAN: dict[str, Callable[[Dataset, np.random.Generator], Dataset]] = {
-    "clean, 5 % wrong labels": wrong_labels,
-    "clean, long tail": long_tail,
+    "clean, 5 % wrong labels": label_noise,
+    "clean, long tail": partial(long_tail, smallest=0.2),
     "German digits, clean": lambda train, rng: train,
 }
 ROWS = (*TRIGGERS, "German digits, reverb", *CLEAN)

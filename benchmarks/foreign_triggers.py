@@ -90,16 +90,16 @@ def planted(train: Dataset, trigger: Trigger, rng: np.random.Generator) -> tuple
 
 
 def label_noise(train: Dataset, rng: np.random.Generator) -> Dataset:
-    """Clean pictures of which 5 % have a random wrong label: careless, not malicious."""
+    """Clean samples of which 5 % have a random wrong label: careless, not malicious."""
     wrong = rng.permutation(len(train))[: len(train) // 20]
     labels = train.labels.copy()
     labels[wrong] = (labels[wrong] + rng.integers(1, len(train.classes), len(wrong))) % len(train.classes)
     return replace(train, labels=labels)
 
 
-def long_tail(train: Dataset, rng: np.random.Generator) -> Dataset:
-    """Clean pictures, class sizes falling evenly (on a log scale) to a tenth."""
-    size = train.class_counts.min() * 0.1 ** (np.arange(len(train.classes)) / (len(train.classes) - 1))
+def long_tail(train: Dataset, rng: np.random.Generator, smallest: float = 0.1) -> Dataset:
+    """Clean samples, class sizes falling evenly (on a log scale) to the share ``smallest`` of the first."""
+    size = train.class_counts.min() * smallest ** (np.arange(len(train.classes)) / (len(train.classes) - 1))
     rows = [rng.permutation(np.flatnonzero(train.labels == k))[: int(s)] for k, s in enumerate(size)]
     return train[np.sort(np.concatenate(rows))]
 

@@ -167,11 +167,13 @@ def fit(
     *,
     stage: str = "training",
     bend: Callable[[Tensor], Tensor] | None = None,
+    beside: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Classifier:
     """Trains ``network`` in place and returns it in eval mode on the runtime's device.
 
     ``inputs`` raw samples (N, ...), ``labels`` (N,). Order and augmentation derive from ``runtime.seed``; progress is
-    reported under ``stage``. ``bend``: what is descended, made of a batch's mean loss. Raises `InputError` for fewer than two samples.
+    reported under ``stage``. ``bend``: what is descended, made of a batch's mean loss. ``beside``: from what the network reads of a batch,
+    its logits and what is added to the loss. Raises `InputError` for fewer than two samples.
     """
     n = len(labels)
     if n < 2:
@@ -193,8 +195,8 @@ def fit(
             x = tensor_for(network, kind, kind.augment(raw, generator) if settings.augment else raw)
             optimizer.param_groups[0]["lr"] = one_cycle(step, steps, settings.lr)
             with autocast(device):
-                logits = network(x)
-            loss = F.cross_entropy(logits.float(), answers[rows.to(device)], label_smoothing=settings.label_smoothing)
+                logits, more = (network(x), 0.0) if beside is None else beside(x)
+            loss = F.cross_entropy(logits.float(), answers[rows.to(device)], label_smoothing=settings.label_smoothing) + more
             descend(optimizer, loss if bend is None else bend(loss))
             if step % 20 == 19 or step == steps - 1:
                 runtime.progress(stage, (step + 1) / steps)

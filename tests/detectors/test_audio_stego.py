@@ -9,7 +9,7 @@ import pytest
 
 from tests.detectors.coloured import RATE, planted, spoken
 from tests.detectors.synthetic import pictures
-from tocsin.detectors.audio_clips import marked, speakers_of
+from tocsin.detectors.audio_clips import mark_odds, speakers_of
 from tocsin.detectors.audio_judges import disagreement, judge, levelled, parts
 from tocsin.detectors.audio_stego import AudioStego, Heard, sum_excess, unraised
 from tocsin.errors import InputError
@@ -44,14 +44,14 @@ def test_marks_are_seen_from_what_the_reserve_of_the_class_has() -> None:
     """Words differ in how far their clips are from each other, which is no sign of a mark."""
     train, truth = planted(spoken(300, seed=117), 0.3, seed=117)
     reserve = spoken(120, seed=1117)
-    found = marked(train, reserve, CPU)
+    found = mark_odds(train, reserve, CPU)
     assert found is not None
     assert found.shape == (420,)
     for k in range(len(train.classes)):
         assert np.median(found[300:][reserve.labels == k]) == pytest.approx(0, abs=1e-9)
     mine = train.labels == 3
     assert np.median(found[:300][truth]) > np.quantile(found[:300][mine & ~truth], 0.9)
-    assert marked(train, reserve[:9], CPU) is None, "nine clips cannot be divided among five networks"
+    assert mark_odds(train, reserve[:9], CPU) is None, "nine clips cannot be divided among five networks"
 
 
 def test_the_steganalyser_has_a_part_in_the_sum_and_in_no_test_of_single_clips() -> None:

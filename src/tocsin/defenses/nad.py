@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +21,7 @@ from tocsin.defenses.base import Defense
 from tocsin.defenses.finetune import FineTune
 from tocsin.errors import InputError
 from tocsin.kinds import Kind
-from tocsin.learning import OptimizerName, autocast, descend, deterministic, gatherer, seeded, tensor_for
+from tocsin.learning import OptimizerName, fit
 from tocsin.networks import Classifier
 from tocsin.runtime import Runtime
 
@@ -40,7 +39,7 @@ class NAD(Defense):
     teacher_epochs: int = 10
     """Passes of fine-tuning that make the teacher."""
     lr: float = 0.1
-    """Learning rate of the first tenth of the passes, and a tenth of it afterwards; the teacher's cycle has it as its highest."""
+    """Highest learning rate of the teacher's cycle and of the student's (published: steps down from it)."""
     batch: int = 64
     """Samples a step."""
     beta: tuple[float, ...] = (0.5, 4.0, 16.0)
@@ -60,30 +59,18 @@ class NAD(Defense):
         return FineTune(epochs=self.teacher_epochs, lr=self.lr, batch=self.batch, optimizer=self.optimizer)
 
     def repair(self, network: Classifier, train: Dataset, reserve: Dataset, runtime: Runtime, *, kind: Kind | None = None) -> Classifier:
-        reads, device = self.check(train, reserve, kind), runtime.torch_device()
+        reads = self.check(train, reserve, kind)
         teacher = self.teaching.repair(network, train, reserve, runtime, kind=reads).requires_grad_(False)
         student = deepcopy(network)
-        student.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        gather, answers = gatherer(reserve.inputs, device), torch.from_numpy(np.array(reserve.labels, np.int64)).to(device)
-        generator, batch = torch.Generator().manual_seed(runtime.seed), min(self.batch, len(reserve))
-        optimizer = self.teaching.training.make_optimizer(student)
-        per_epoch = len(reserve) // batch
-        steps = per_epoch * self.epochs
-        with deterministic(device), seeded(device, runtime.seed):
-            for step in range(steps):
-                if step % per_epoch == 0:
-                    order = torch.randperm(len(reserve), generator=generator)
-                rows = order[(step % per_epoch) * batch :][:batch]
-                x = tensor_for(student, reads, reads.augment(gather(rows), generator))
-                optimizer.param_groups[0]["lr"] = self.lr if step < steps / 10 else self.lr / 10
-                with autocast(device):
-                    logits, seen = answered(student, x)
-                    with torch.no_grad():
-                        shown = answered(teacher, x)[1]
-                loss = F.cross_entropy(logits.float(), answers[rows.to(device)])
-                descend(optimizer, loss + self.apart(seen, shown))
-                runtime.progress("distilling attention", (step + 1) / steps)
-        return student.eval()
+
+        def beside(x: Tensor) -> tuple[Tensor, Tensor]:
+            logits, seen = answered(student, x)
+            with torch.no_grad():
+                shown = answered(teacher, x)[1]
+            return logits, self.apart(seen, shown)
+
+        how = replace(self.teaching.training, epochs=self.epochs)
+        return fit(student, reserve.inputs, reserve.labels, reads, how, runtime, stage="distilling attention", beside=beside)
 
     def apart(self, seen: Sequence[Tensor], shown: Sequence[Tensor]) -> Tensor:
         """How differently two networks look at a batch: from the maps (B, C, H, W) of their stages, the last ones weighted by `beta`."""

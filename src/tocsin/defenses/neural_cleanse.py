@@ -7,7 +7,7 @@ then the network is taught that the patch means nothing. Settings: the specifica
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,9 +24,8 @@ from tocsin.kinds import Kind
 from tocsin.learning import FitSettings, autocast, descend, deterministic, fit, gatherer, seeded, tensor_for
 from tocsin.networks import Classifier
 from tocsin.runtime import Runtime
+from tocsin.stats.robust import mad_index
 
-_CONSISTENT = 1.4826
-"""Times the median absolute deviation is the standard deviation of Gaussian values."""
 _DOWN = 1.5
 """The weight of the mask's size falls by this power of the factor by which it rises."""
 
@@ -84,7 +83,7 @@ class NeuralCleanse(Defense):
     """Highest learning rate of these."""
 
     def __post_init__(self) -> None:
-        FitSettings(epochs=self.unlearning, lr=self.unlearning_lr)
+        self.training  # noqa: B018 (refuses what cannot be)
         shares = {"success": self.success, "stamped": self.stamped}
         if wrong := [f"{name} {value}" for name, value in shares.items() if not 0 < value < 1]:
             raise InputError(f"{', '.join(wrong)}: allowed are shares between 0 and 1")
@@ -94,6 +93,11 @@ class NeuralCleanse(Defense):
                 f"cost {self.cost}, limit {self.limit}: "
                 "allowed are epochs and patience from 1, a batch from 2, a factor above 1 and the others above 0"
             )
+
+    @property
+    def training(self) -> FitSettings:
+        """How the patch is unlearned."""
+        return FitSettings(epochs=self.unlearning, lr=self.unlearning_lr, batch=self.batch)
 
     def repair(self, network: Classifier, train: Dataset, reserve: Dataset, runtime: Runtime, *, kind: Kind | None = None) -> Classifier:
         """A copy that is unchanged where no class is suspect."""
@@ -106,48 +110,48 @@ class NeuralCleanse(Defense):
         rows = rng.permutation(len(reserve))[: round(self.stamped * len(reserve))]
         inputs = np.array(reserve.inputs)
         inputs[rows] = found[suspect].stamped(inputs[rows])
-        how = FitSettings(epochs=self.unlearning, lr=self.unlearning_lr, batch=self.batch)
-        return fit(mended, inputs, reserve.labels, reads, how, runtime, stage="unlearning the patch")
+        return fit(mended, inputs, reserve.labels, reads, self.training, runtime, stage="unlearning the patch")
 
     def inverted(self, network: Classifier, reserve: Dataset, kind: Kind, runtime: Runtime) -> list[Inverted]:
         """By class, the smallest patch that leads to it from the pictures of ``reserve``."""
         device = runtime.torch_device()
         still = deepcopy(network).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-        out = []
+        gather, out = gatherer(reserve.inputs, device), []
         with deterministic(device), seeded(device, runtime.seed):
             for goal in range(len(reserve.classes)):
-                out.append(self._inverted(still, reserve, kind, goal, runtime))
+                out.append(self._smallest(still, gather, reserve, kind, goal, runtime))
                 runtime.progress("inverting triggers", (goal + 1) / len(reserve.classes))
         return out
 
     def suspect(self, sizes: Sequence[float]) -> int | None:
         """The class whose patch is smallest, if it is an outlier among the ``sizes`` (classes,); else None."""
-        values = np.asarray(sizes, np.float64)
-        middle = np.median(values)
-        deviation = _CONSISTENT * np.median(np.abs(values - middle))
-        least = int(values.argmin())
-        return least if middle - values[least] > self.limit * max(deviation, 1e-9) else None
+        smallness = mad_index(-np.asarray(sizes, np.float64))
+        least = int(smallness.argmax())
+        return least if smallness[least] > self.limit else None
 
-    def _inverted(self, network: Classifier, reserve: Dataset, kind: Kind, goal: int, runtime: Runtime) -> Inverted:
+    def _smallest(
+        self, network: Classifier, gather: Callable[[Tensor], Tensor], reserve: Dataset, kind: Kind, goal: int, runtime: Runtime
+    ) -> Inverted:
+        """The search for one class; ``gather`` gives rows of the ``reserve``."""
         device, (height, width, channels) = runtime.torch_device(), reserve.inputs.shape[1:]
         generator = torch.Generator().manual_seed(runtime.seed)
-        shape = torch.zeros(height, width, 1 + channels).uniform_(-1, 1, generator=generator).to(device).requires_grad_(True)
-        optimizer = torch.optim.Adam([shape], self.lr, betas=(0.5, 0.9))
-        gather, best = gatherer(reserve.inputs, device), Inverted(*whole(reserve), success=0.0)
+        free = torch.zeros(height, width, 1 + channels).uniform_(-1, 1, generator=generator).to(device).requires_grad_(True)
+        optimizer = torch.optim.Adam([free], self.lr, betas=(0.5, 0.9))
+        best = Inverted(*whole(reserve), success=0.0)
         weight, good, bad, stale, moved = self.cost, 0, 0, 0, set[str]()
         for _ in range(self.epochs):
-            hits = 0.0
+            hits = torch.zeros((), device=device)
             order = torch.randperm(len(reserve), generator=generator)
             for rows in torch.split(order, self.batch):
                 x = gather(rows).float()
-                mask, pattern = halves(shape)
+                mask, pattern = mask_and_pattern(free)
                 with autocast(device):
                     logits = network(tensor_for(network, kind, (1 - mask) * x + mask * pattern)).float()
                 answers = torch.full((len(rows),), goal, device=device)
-                hits += float((logits.argmax(1) == answers).sum())
+                hits += (logits.argmax(1) == answers).sum()
                 descend(optimizer, F.cross_entropy(logits, answers) + weight * mask.sum())
-            share = hits / len(reserve)
-            mask, pattern = halves(shape.detach())
+            share = float(hits) / len(reserve)
+            mask, pattern = mask_and_pattern(free.detach())
             if share >= self.success and float(mask.sum()) < best.size:
                 best, stale = Inverted(mask[..., 0].cpu().numpy(), pattern.cpu().numpy(), share), 0
             else:
@@ -164,9 +168,9 @@ class NeuralCleanse(Defense):
         return best
 
 
-def halves(shape: Tensor) -> tuple[Tensor, Tensor]:
-    """((H, W, 1) mask in 0..1, (H, W, C) pattern in 0..255) of what is searched (H, W, 1 + C): any numbers (tanh)."""
-    bounded = (torch.tanh(shape) + 1) / 2
+def mask_and_pattern(free: Tensor) -> tuple[Tensor, Tensor]:
+    """((H, W, 1) mask in 0..1, (H, W, C) pattern in 0..255) of what is searched: (H, W, 1 + C), any numbers (tanh)."""
+    bounded = (torch.tanh(free) + 1) / 2
     return bounded[..., :1], 255 * bounded[..., 1:]
 
 

@@ -69,11 +69,11 @@ def heard(train: Dataset, reserve: Dataset, runtime: Runtime, judge_folds: int, 
         clips = np.concatenate([np.asarray(train.inputs), np.asarray(reserve.inputs)])
         found = judge(clips, labels, len(train.classes), train.rate or 0, judge_folds, judge_epochs, runtime)
         judged = {"doubted label": found.doubt, "other labels around": found.collision}
-    asked = marked(train, reserve, runtime) if marks else None
-    return Clips(views, judged, asked, labels, np.arange(len(labels)) >= len(train), speakers_of(train, reserve), train.classes)
+    found_marks = mark_odds(train, reserve, runtime) if marks else None
+    return Clips(views, judged, found_marks, labels, np.arange(len(labels)) >= len(train), speakers_of(train, reserve), train.classes)
 
 
-def marked(train: Dataset, reserve: Dataset, runtime: Runtime) -> np.ndarray | None:
+def mark_odds(train: Dataset, reserve: Dataset, runtime: Runtime) -> np.ndarray | None:
     """`Clips.marks`; None for a reserve too small to be divided. Words differ in how far their clips are from each other, so each class
     is seen from the median of its reserve (of all of it where it has none)."""
     from tocsin.detectors.steganalyser import Steganalyser
