@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-
-from tocsin.data.dataset import Dataset
 from tocsin.detectors.base import Findings
 from tocsin.detectors.combined import Combined
 
@@ -20,7 +17,7 @@ def overheard(method: type[C]) -> type[C]:
     """``method``, leaving its members' findings in `HEARD`."""
 
     class Overheard(method):  # type: ignore[valid-type,misc]
-        def merged(self, found: Sequence[Findings], *data: Dataset, **more: np.ndarray | None) -> Findings:
+        def merged(self, found: Sequence[Findings], *data: Any, **more: Any) -> Findings:
             HEARD[:] = found
             return super().merged(found, *data, **more)  # type: ignore[no-any-return]
 

@@ -93,7 +93,7 @@ def cell(data: str, row: str, rate: float, seed: int, members: tuple[str, ...], 
     mine = train.labels == target if row == "clean" else poisoned.dataset.labels == target
     asked = [member for member in Audible().built() if member.name in members]  # at the parts of alpha they have in the whole
     heard = [controlled(member, poisoned.dataset, reserve, runtime) for member in asked]
-    found = Audible(members=members).merged([findings for findings, _ in heard], poisoned.dataset, reserve)
+    found = Audible(members=members).merged([findings for findings, _ in heard], poisoned.dataset, reserve, runtime)
     line: dict[str, Any] = {
         "data": data, "row": row, "rate": rate, "seed": seed, "members": list(members), "recipe": poisoned.recipe, "target": target,
         "samples": len(train), "planted": int(truth.sum()), "found": found.found,

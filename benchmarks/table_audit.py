@@ -93,7 +93,7 @@ def cell(data: str, samples: int, row: str, rate: float, seed: int, asked: Asked
     truth[poisoned.planted] = True
     method = Tabular(members=asked.members)
     heard = [member.inspect(poisoned.dataset, reserve, runtime) for member in method.built()]
-    found = method.merged(heard, poisoned.dataset, reserve)
+    found = method.merged(heard, poisoned.dataset, reserve, runtime)
     panel = hear(configured(asked.panel, "fast", {}, train.kind), poisoned.dataset, reserve, runtime)
     line: dict[str, Any] = {
         "data": data, "samples": len(train), "row": row, "rate": rate, "seed": seed, **asdict(asked), "recipe": poisoned.recipe,

@@ -16,7 +16,7 @@ from tocsin.detectors.asset import Asset
 from tocsin.detectors.audible import Audible
 from tocsin.detectors.audio_stego import AudioStego
 from tocsin.detectors.base import Findings, class_evidence, found_beside
-from tocsin.detectors.combined import best_rank
+from tocsin.detectors.combined import best_rank, reordered
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.proactive import Proactive
 from tocsin.errors import InputError
@@ -24,6 +24,7 @@ from tocsin.runtime import Runtime
 
 LABELS = np.arange(12) % 3
 NAMES = ("a", "b", "c")
+CPU = Runtime(device="cpu")
 DATA = Dataset.of_arrays(np.zeros((12, 100), np.int16), LABELS, NAMES, kind="speech", rate=8000)
 
 
@@ -38,7 +39,7 @@ def test_what_any_member_flags_is_flagged_and_each_p_counts_by_the_members_part(
     rise = np.arange(12.0)
     pictures = Dataset.of_arrays(np.zeros((12, 8, 8, 3), np.uint8), LABELS, NAMES)
     found = Proactive().merged(
-        [said("ct", [0, 3], [0.009, 0.5, 1.0], rise, 0.99), said("asset", [5], [0.5, 1.0, 0.004], -rise, 0.97)], pictures, pictures[:3]
+        [said("ct", [0, 3], [0.009, 0.5, 1.0], rise, 0.99), said("asset", [5], [0.5, 1.0, 0.004], -rise, 0.97)], pictures, pictures[:3], CPU
     )
     assert np.flatnonzero(found.flagged).tolist() == [0, 3, 5]
     assert [c.p_value for c in found.classes] == pytest.approx([0.01, 0.5 / 0.9, 0.04])
@@ -63,7 +64,7 @@ def test_in_a_class_of_speech_that_is_named_what_both_say_is_added_up() -> None:
         lifted = scores + 20 * flagged if name == "audio-stego" else scores
         classes = class_evidence(NAMES, labels, flagged, -np.log10(p), p, p < 0.01)
         found.append(Findings(name, "fast", lifted.astype(np.float32), flagged, classes, 0.9, control=scores[:3], timings={"total": 1.0}))
-    merged = Audible().merged(found, data, data[:3], canaries)
+    merged = Audible(second_hearing=False).merged(found, data, data[:3], CPU, canaries)
     either = found[0].flagged | found[1].flagged
     real = canaries < 0
     assert merged.flagged[truth].mean() > 0.94 > max(one.flagged[truth].mean() for one in found)
@@ -81,16 +82,17 @@ def test_in_a_class_of_speech_that_is_named_what_both_say_is_added_up() -> None:
             classes=tuple(replace(c, suspect=False) for c in found[silent].classes),
         )
         loud = found[1 - silent]
-        both = Audible().merged([unsure, loud] if silent == 0 else [loud, unsure], data, data[:3], canaries)
+        both = Audible(second_hearing=False).merged([unsure, loud] if silent == 0 else [loud, unsure], data, data[:3], CPU, canaries)
         assert (both.flagged | ~loud.flagged).all()
         assert both.flagged[truth].mean() > 0.94 > loud.flagged[truth].mean()
         assert both.flagged[real & ~truth].sum() < loud.flagged[real & ~truth].sum() + 0.01 * 1000
-        np.testing.assert_array_equal(Audible(members=(loud.detector,)).merged([loud], data, data[:3], canaries).flagged, loud.flagged)
+        alone = Audible(members=(loud.detector,), second_hearing=False)
+        np.testing.assert_array_equal(alone.merged([loud], data, data[:3], CPU, canaries).flagged, loud.flagged)
 
 
 def test_silence_is_as_sure_as_the_least_sure_member() -> None:
     flat = np.zeros(12)
-    found = Audible().merged([said("audio-stego", [], [1.0] * 3, flat, 0.4), said("ct", [], [1.0] * 3, flat, 0.8)], DATA, DATA[:3])
+    found = Audible().merged([said("audio-stego", [], [1.0] * 3, flat, 0.4), said("ct", [], [1.0] * 3, flat, 0.8)], DATA, DATA[:3], CPU)
     assert not found.found
     assert found.confidence == 0.4
 
@@ -98,7 +100,7 @@ def test_silence_is_as_sure_as_the_least_sure_member() -> None:
 def test_canaries_are_flagged_but_count_for_nothing() -> None:
     kinds = np.where(np.arange(12) >= 9, 0, -1).astype(np.int8)
     one = said("audio-stego", [9, 10, 11], [1.0] * 3, np.arange(12.0), 0.4)
-    found = Audible(members=("audio-stego",)).merged([one], DATA, DATA[:3], kinds)
+    found = Audible(members=("audio-stego",)).merged([one], DATA, DATA[:3], CPU, kinds)
     assert found.flagged[9:].all()
     assert [(c.size, c.flagged) for c in found.classes] == [(3, 0)] * 3
     assert found.confidence == 0.4
@@ -124,6 +126,12 @@ def test_the_best_rank_wins() -> None:
     scores, control = best_rank([(sure, np.array([2.5])), (blank, np.array([0.0]))])
     np.testing.assert_allclose(scores, -np.log10([2.5 / 5, 2.5 / 5, 2 / 5, 1 / 5]), rtol=1e-6)
     np.testing.assert_allclose(control, -np.log10([1.5 / 5]), rtol=1e-6)
+
+
+def test_rows_of_a_class_hand_out_their_places_anew() -> None:
+    order = np.array([np.nan, 5.0, 7.0, np.nan, 6.0, 1.0])
+    scores = reordered(np.array([9.0, 3.0, 1.0, 8.0, 2.0, 4.0]), np.array([0, 0, 0, 0, 0, 1]), order)
+    assert scores.tolist() == [9.0, 1.0, 3.0, 8.0, 2.0, 4.0]
 
 
 def test_canaries_are_judged_beside_what_was_not_flagged() -> None:

@@ -96,6 +96,22 @@ def test_it_is_said_where_labels_named_a_class_or_likeness_flagged_samples() -> 
     assert "2 in &#39;&lt;b&gt;&#39;" in render(page, Path("out"))
 
 
+def test_it_is_said_what_the_second_hearing_did() -> None:
+    made = report()
+
+    def because(**told: dict[str, object]) -> tuple[str, ...]:
+        return reasons(replace(made, findings=replace(made.findings, evidence={"second hearing": told})))
+
+    assert because() == ()
+    one = {"before": 1200, "kept": 1100, "added": 14, "known again": 0.97, "believed": True}
+    (agreed,) = because(**{"dog\x1b": one})
+    assert agreed.endswith("of 1,200 in 'dog�' 1,100 were kept, and 14 added.")
+    other = {**one, "known again": 0.7, "believed": False}
+    assert len(because(dog=one, owl=other)) == 2
+    (doubted,) = because(dog=other, owl=other)
+    assert doubted.startswith("Classes 'dog' and 'owl': networks could not learn")
+
+
 def test_advice_follows_what_was_measured() -> None:
     weak, strong = report(flagged=3), report(flagged=0, canaries=CANARIES[:1])
     assert any("--preset thorough" in line for line in weak.advice)

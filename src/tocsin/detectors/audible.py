@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.audio_stego import AudioStego, unraised
 from tocsin.detectors.base import Detector, Findings
-from tocsin.detectors.combined import Combined
+from tocsin.detectors.combined import Combined, Flags
 from tocsin.detectors.ct import ConfusionTraining
+from tocsin.runtime import Runtime
 from tocsin.stats.calibration import surprise
 
 
@@ -36,21 +37,30 @@ class Audible(Combined):
     alpha: float = 0.05
     """Bound on the chance of naming any class of a clean data set; audio-stego has nine tenths of it."""
 
-    def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """Of a class that any member names: what the first that names it flags, and the clips down to where the surprise of all members,
-        added up, is no more than what classes that nobody names show (`decide.cut`), for as many clips as may be clean (`clean_share`)."""
-        from tocsin.detectors.decide import clean_share, cut
+    second_hearing: bool = True
+    """Whether networks are taught what the flagged clips of a named class have in common, and judge all clips of the class by it."""
 
-        flagged, evidence = super().flags(found, train, reserve, real)
+    def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray, runtime: Runtime) -> Flags:
+        """Of a class that any member names: what the first that names it flags, and the clips down to where the surprise of all members,
+        added up, is no more than what classes that nobody names show (`decide.cut`), for as many clips as may be clean (`clean_share`).
+        Then those that are like these clips and not like the others of the class (`second_hearing`), where that can be learned."""
+        from tocsin.detectors.decide import clean_share, cut
+        from tocsin.detectors.second_hearing import heard_again
+
+        flagged = super().flags(found, train, reserve, real, runtime).flagged
         named = np.array([[c.suspect for c in one.classes] for one in found])
-        rest = real & ~np.isin(train.labels, np.flatnonzero(named.any(axis=0)))
+        guilty = np.flatnonzero(named.any(axis=0)).tolist()
+        rest = real & ~np.isin(train.labels, guilty)
         together: dict[str, float] = {}
-        if len(found) == 1 or not rest.any():
-            return flagged, evidence
+        if not guilty or not rest.any():
+            return Flags(flagged)
         summed = np.sum([surprise(unraised(one), rest) for one in found], axis=0)
-        for k in np.flatnonzero(named.any(axis=0)):
+        for k in guilty if len(found) > 1 else ():
             mine, first = real & (train.labels == k), found[int(np.argmax(named[:, k]))]
             limit = cut(summed[mine], summed[rest], clean_share(summed[mine], summed[rest]))
             together[train.classes[k]] = limit
             flagged[mine] = first.flagged[mine] | (summed[mine] >= limit)
-        return flagged, {**evidence, "together": together}
+        if not self.second_hearing:
+            return Flags(flagged, {"together": together})
+        flagged, order, told = heard_again(train, reserve, real, flagged, guilty, summed, runtime)
+        return Flags(flagged, {"together": together, "second hearing": {train.classes[k]: one for k, one in told.items()}}, order)

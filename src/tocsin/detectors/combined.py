@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,18 @@ from tocsin.runtime import Runtime
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What is flagged once all members have spoken."""
+
+    flagged: np.ndarray
+    """(N,) bool."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """What else the report should hold."""
+    order: np.ndarray | None = None
+    """(N,) by which the rows of a class hand out anew the places that they have among all; NaN: they keep theirs."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class Combined(Detector):
             else _spread(member.inspect(train if real.all() else train[np.flatnonzero(real)], reserve, runtime), real)
             for member in self.built()
         ]
-        return self.merged(found, train, reserve, canaries)
+        return self.merged(found, train, reserve, runtime, canaries)
 
     def built(self) -> list[Detector]:
         """The members, with their parts of alpha where they have one."""
@@ -84,16 +96,20 @@ class Combined(Detector):
         weights = np.array([self.weights.get(name, 1.0) for name in self.members])
         return np.asarray(weights / weights.sum())
 
-    def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """((N,) bool: what is flagged after what the members ``found``, what else the report should hold); ``real``: the person's rows."""
-        return np.asarray(np.any([one.flagged for one in found], axis=0)), {}
+    def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray, runtime: Runtime) -> Flags:
+        """What is flagged after what the members ``found``; ``real`` (N,) bool: the person's rows."""
+        return Flags(np.asarray(np.any([one.flagged for one in found], axis=0)))
 
-    def merged(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, canaries: np.ndarray | None = None) -> Findings:
+    def merged(
+        self, found: Sequence[Findings], train: Dataset, reserve: Dataset, runtime: Runtime, canaries: np.ndarray | None = None
+    ) -> Findings:
         """One verdict from what the members ``found`` in ``train``."""
         heard = time.monotonic()
         real = np.ones(len(train), bool) if canaries is None else canaries < 0
-        flagged, more = self.flags(found, train, reserve, real)
+        after = self.flags(found, train, reserve, real, runtime)
+        flagged = after.flagged
         scores, control = best_rank([(one.scores, one.control) for one in found])
+        scores = scores if after.order is None else reordered(scores, train.labels, after.order)
         each = [[c.p_value / part for c in one.classes] for one, part in zip(found, self.parts(), strict=True)]
         p = np.minimum(1.0, np.min(each, axis=0))
         named = np.any([[c.suspect for c in one.classes] for one in found], axis=0)
@@ -114,7 +130,7 @@ class Combined(Detector):
                     one.detector: {"flagged": int(one.flagged[real].sum()), "p": [c.p_value for c in one.classes], **dict(one.evidence)}
                     for one in found
                 },
-                **more,
+                **after.evidence,
             },
             timings={
                 **{one.detector: one.timings["total"] for one in found},
@@ -145,3 +161,12 @@ def best_rank(views: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarra
             alike = np.searchsorted(ordered, values, side="right") - np.searchsorted(ordered, values, side="left")
             np.maximum(out, -np.log10((above + (alike + 1) / 2) / (len(ordered) + 1)), out=out)
     return best.astype(np.float32), aside.astype(np.float32)
+
+
+def reordered(scores: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """(N,) ``scores``; those of the rows of a class that ``order`` (N,) knows are handed out among these rows, the highest to the first."""
+    out = scores.copy()
+    for k in np.unique(labels[~np.isnan(order)]):
+        rows = np.flatnonzero((labels == k) & ~np.isnan(order))
+        out[rows[np.argsort(order[rows], kind="stable")]] = np.sort(scores[rows])
+    return np.asarray(out)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.base import Detector, Findings
 from tocsin.detectors.boosting import Boosting
-from tocsin.detectors.combined import Combined
+from tocsin.detectors.combined import Combined, Flags
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.value_shift import ValueShift
+from tocsin.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Tabular(Combined):
     finish: bool = True
     """Rows of a named class that obey the rule which the flagged rows share are flagged too."""
 
-    def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def flags(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray, runtime: Runtime) -> Flags:
         """What any member flags and, with ``finish``, what obeys the rule of these rows; the rules by class."""
         from tocsin.detectors.rules import completed
 
         flagged = self._any(found, train, reserve, real)
         flagged, rules = completed(flagged, train, reserve, real) if self.finish else (flagged, {})
-        return flagged, {"rules": rules}
+        return Flags(flagged, {"rules": rules})
 
     def _any(self, found: Sequence[Findings], train: Dataset, reserve: Dataset, real: np.ndarray) -> np.ndarray:
         """(N,) bool: what any member flags. Where rows carry a stamp, the others only count if they find too much without these rows."""

@@ -125,7 +125,25 @@ def reasons(report: Report) -> tuple[str, ...]:
         out.append(
             f"Flagged only because they look like the other suspects of their class and their labels fit as badly: {listed(alike[:4])}."
         )
-    return tuple(out)
+    return (*out, *_heard_again(evidence.get("second hearing")))
+
+
+def _heard_again(told: object) -> list[str]:
+    """Of sounds: what the second hearing did, and of which classes it could say nothing."""
+    heard = _of_classes(told)
+    agreed = [
+        f"of {one['before']:,} in '{shown(name)}' {one['kept']:,} were kept, and {one['added']:,} added"
+        for name, one in heard
+        if one["believed"]
+    ]
+    unlike = [f"'{shown(name)}'" for name, one in heard if not one["believed"]]
+    out = [f"Heard again by networks that were taught with the first suspects: {'; '.join(agreed[:4])}."] if agreed else []
+    if unlike:
+        out.append(
+            f"{_classes(unlike)}: networks could not learn what the suspects have in common. Listen to these with doubt: a trigger is "
+            "usually easy to learn."
+        )
+    return out
 
 
 def _classes(names: list[str]) -> str:

@@ -1,0 +1,161 @@
+"""A second hearing: once a class of sounds is named, which of its clips are of the kind that was flagged? Ours; docs/speech-detection.md.
+
+To name a class, little may be assumed of what its poison is. Once it is named there are examples, the flagged clips, and a network can be
+taught to know them; a backdoor is, after all, what networks learn easily. It is taught with mistakes on both sides, clean clips that were
+flagged and poison that was not, but no clip is judged by a network that it taught. What the networks say and what was said before are two
+witnesses, who learn from each other how far either is to be trusted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit, logit
+
+from tocsin.data.dataset import Dataset
+from tocsin.detectors.audio_judges import Maps, parts
+from tocsin.detectors.decide import LEAST_SHARE
+from tocsin.kinds.speech import SpeechKind
+from tocsin.learning import FitSettings, fit, predict
+from tocsin.networks import build_network
+from tocsin.runtime import Runtime, silent
+
+FOLDS = 3
+"""Networks; each judges the part of every class, and of the flagged clips of every class, that it was not taught with."""
+TEACHING = FitSettings(epochs=8, batch=64)
+STEPS = 200
+"""That a network is taught for, at least: of few clips there are more passes."""
+LEAST = 12
+"""Flagged clips of a class that are learned from, at least: four in each part."""
+OTHERS = 4000
+"""Clips of classes that are not named that are learned beside, at most; they keep what is said apart from how it sounds."""
+KNOWN_AGAIN = 0.85
+"""How often, at least, the networks must put a flagged clip above one of the class's reserve. Where they do not, they have not learned
+what the flagged ones have in common, and have no say."""
+_ROUNDS = 5
+_CERTAIN = 1 - 1e-6
+_BLOCK = 512
+
+
+def heard_again(
+    train: Dataset, reserve: Dataset, real: np.ndarray, flagged: np.ndarray, named: Sequence[int], scores: np.ndarray, runtime: Runtime
+) -> tuple[np.ndarray, np.ndarray, dict[int, dict[str, Any]]]:
+    """((N,) bool: what is flagged after it; (N,) log odds of being poison, NaN where it has no say; by class, what it did).
+
+    Of the classes that are ``named`` those with `LEAST` flagged clips are heard. ``real`` and ``flagged`` (N,) bool: the person's clips,
+    and what was flagged at first; ``scores`` (N,) what was said of the clips then, comparable within a class. A clip is flagged if of
+    clips such as it at least `LEAST_SHARE` are poison.
+    """
+    n, flagged, order, told = len(train), flagged.copy(), np.full(len(train), np.nan), {}
+    named = [k for k in named if (flagged & real & (train.labels == k)).sum() >= LEAST]
+    odds = odds_of_kind(train, reserve, real, flagged, named, runtime) if named else np.empty(0)
+    for k in named:
+        mine = np.flatnonzero(real & (train.labels == k))
+        before = flagged[mine]
+        both = two_witnesses(of_poison(odds[mine], before), scores[mine])
+        after = both >= math.log(LEAST_SHARE / (1 - LEAST_SHARE))
+        known = outranked(odds[mine][before], odds[n:][reserve.labels == k])
+        told[k] = {
+            "before": int(before.sum()), "kept": int((before & after).sum()), "added": int((after & ~before).sum()),
+            "known again": known, "believed": known >= KNOWN_AGAIN,
+        }  # fmt: skip
+        if known >= KNOWN_AGAIN:
+            flagged[mine], order[mine] = after, both
+    return flagged, order, told
+
+
+def outranked(high: np.ndarray, low: np.ndarray) -> float:
+    """How often a value of ``high`` (a,) is above one of ``low`` (b,), ties counted half; 0 where there is none of either."""
+    if not len(high) or not len(low):
+        return 0.0
+    ordered = np.sort(low)
+    return float((np.searchsorted(ordered, high) + np.searchsorted(ordered, high, side="right")).mean() / 2 / len(low))
+
+
+def odds_of_kind(
+    train: Dataset, reserve: Dataset, real: np.ndarray, flagged: np.ndarray, named: Sequence[int], runtime: Runtime
+) -> np.ndarray:
+    """(N + m,) log odds that a clip of one of the ``named`` classes, inspected or in the reserve, is of the kind of its flagged clips and
+    not of that of its others, by networks that were not taught with it; NaN for clips of other classes.
+
+    The flagged clips of each named class are taught as a class of their own, beside all words and the reserve.
+    """
+    classes, rng = len(train.classes), np.random.default_rng([runtime.seed, 0x2E])
+    asked = real & np.isin(train.labels, named)
+    others = np.flatnonzero(real & ~asked)
+    rows = np.sort(np.concatenate([np.flatnonzero(asked), rng.permutation(others)[:OTHERS]]))
+    kinds = np.where(flagged & asked, classes + np.searchsorted(named, train.labels), train.labels)[rows]
+    taught = np.concatenate([kinds, reserve.labels])
+    maps = np.concatenate([log_mel(train, rows), log_mel(reserve, np.arange(len(reserve)))])
+    maps = (maps - maps.mean()) / max(float(maps.std()), 1e-3)
+    words = np.concatenate([train.labels[rows], reserve.labels])
+    place = np.concatenate([rows, len(train) + np.arange(len(reserve))])
+    kind, odds = Maps(), np.full(len(train) + len(reserve), np.nan)
+    for number, part in enumerate(parts(taught, FOLDS, runtime.seed)):
+        network = build_network(kind.network, 1, classes + len(named), runtime.seed + number)
+        how = replace(TEACHING, epochs=max(TEACHING.epochs, math.ceil(STEPS * TEACHING.batch / int((~part).sum()))))
+        fit(network, maps[~part], taught[~part], kind, how, replace(runtime, progress=partial(_tell, runtime, number)))
+        judged = np.flatnonzero(part & np.isin(words, named))
+        logits, at = predict(network, maps[judged], kind, replace(runtime, progress=silent)), np.arange(len(judged))
+        odds[place[judged]] = logits[at, classes + np.searchsorted(named, words[judged])] - logits[at, words[judged]]
+    return odds
+
+
+def _tell(runtime: Runtime, number: int, stage: str, share: float) -> None:
+    runtime.progress("hearing suspects again", (number + share) / FOLDS)
+
+
+def log_mel(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """(n, mels, frames) float32 of the clips in ``rows`` (n,)."""
+    kind = SpeechKind(data.rate or 0, 0.0, 1.0)
+    blocks = [np.array(data.inputs[rows[start : start + _BLOCK]]) for start in range(0, len(rows), _BLOCK)]
+    return np.concatenate([kind.maps(torch.from_numpy(block))[..., 0].numpy() for block in blocks])
+
+
+def of_poison(odds: np.ndarray, flagged: np.ndarray) -> np.ndarray:
+    """(n,) log odds of being poison from the log ``odds`` of being ``flagged`` (n,) bool: what was not flagged is not known to be clean.
+
+    Elkan and Noto, "Learning classifiers from only positive and unlabeled data", KDD 2008: the chance of being flagged is that of being
+    poison times a constant, which is the mean chance of the flagged ones.
+    """
+    chance = _sigmoid(odds)
+    return np.asarray(logit(np.minimum(chance / chance[flagged].mean(), _CERTAIN)))
+
+
+def two_witnesses(odds: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(n,) log odds of being poison, from what networks say, log ``odds`` (n,), and from ``scores`` (n,) of any scale.
+
+    Given what a clip is, the two are taken to be independent (naive Bayes; co-training, Blum and Mitchell 1998): what the one says teaches
+    how the other is to be read, by logistic regression, and both together teach it again, for a few rounds. Scores that fall where the odds
+    rise say nothing.
+    """
+    belief = _sigmoid(odds)
+    before = logit(belief.mean())
+    both = odds
+    for _ in range(_ROUNDS):
+        both = odds - before + _read_by(scores, belief)
+        belief = _sigmoid(both)
+    return both
+
+
+def _read_by(scores: np.ndarray, belief: np.ndarray) -> np.ndarray:
+    """(n,) log odds of poison that ``scores`` speak for, where each clip is poison with the chance ``belief``."""
+    from sklearn.linear_model import LogisticRegression
+
+    spread = float(scores.std())
+    if spread < 1e-9:
+        return np.full(len(scores), logit(belief.mean()))
+    x = ((scores - scores.mean()) / spread)[:, None]
+    sides = np.repeat([1, 0], len(x))
+    fitted = LogisticRegression(C=float(len(x))).fit(np.concatenate([x, x]), sides, np.concatenate([belief, 1 - belief]))
+    return np.asarray(fitted.decision_function(x)) if fitted.coef_[0, 0] > 0 else np.full(len(scores), logit(belief.mean()))
+
+
+def _sigmoid(odds: np.ndarray) -> np.ndarray:
+    return np.asarray(np.clip(expit(odds), 1 - _CERTAIN, _CERTAIN))

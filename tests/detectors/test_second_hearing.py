@@ -1,0 +1,106 @@
+"""The second hearing: networks that were not taught with a clip, and two witnesses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from tests.detectors.coloured import planted, spoken
+from tocsin.data.dataset import Dataset
+from tocsin.detectors.second_hearing import LEAST, heard_again, odds_of_kind, of_poison, outranked, two_witnesses
+from tocsin.runtime import Runtime
+
+CPU = Runtime(device="cpu", seed=3)
+
+
+@pytest.fixture(scope="module")
+def coloured() -> tuple[Dataset, Dataset, np.ndarray, int]:
+    """(inspected, reserve, which clips of class `k` are coloured, k)."""
+    train, truth = planted(spoken(1000, seed=0), 0.35, seed=0)
+    return train, spoken(240, seed=1000), truth, int(train.labels[truth][0])
+
+
+def test_poison_that_was_not_flagged_is_known_by_what_was(coloured: tuple[Dataset, Dataset, np.ndarray, int]) -> None:
+    train, reserve, truth, k = coloured
+    rng, mine = np.random.default_rng(0), train.labels == k
+    flagged = (truth & (rng.random(len(train)) < 0.75)) | (mine & ~truth & (rng.random(len(train)) < 0.07))
+    scores = 2 * truth + rng.normal(size=len(train))
+    everything = np.ones(len(train), bool)
+    after, order, told = heard_again(train, reserve, everything, flagged, [k], scores, CPU)
+    assert told[k]["believed"]
+    assert told[k]["before"] == flagged.sum()
+    assert after[truth].mean() > 0.9 > flagged[truth].mean()
+    harm = [4 * (truth & ~flags).sum() + (mine & ~truth & flags).sum() for flags in (flagged, after)]  # as `LEAST_SHARE` counts it
+    assert harm[1] < 0.5 * harm[0]
+    assert roc_auc_score(truth[mine], order[mine]) > 0.98
+    assert not after[~mine].any()
+    assert np.isnan(order[~mine]).all()
+
+
+def test_no_network_judges_a_clip_that_it_was_taught_with(coloured: tuple[Dataset, Dataset, np.ndarray, int]) -> None:
+    """Flags without any meaning can be learned by heart, and by nothing else."""
+    _, reserve, _, k = coloured
+    clean = spoken(1000, seed=0)
+    mine = np.flatnonzero(clean.labels == k)
+    flagged = np.isin(np.arange(len(clean)), np.random.default_rng(1).permutation(mine)[: len(mine) // 3])
+    everything = np.ones(len(clean), bool)
+    odds = odds_of_kind(clean, reserve, everything, flagged, [k], CPU)
+    assert 0.25 < roc_auc_score(flagged[mine], odds[mine]) < 0.75
+    assert np.isfinite(odds[len(clean) :][reserve.labels == k]).all()
+    after, order, told = heard_again(clean, reserve, everything, flagged, [k], np.zeros(len(clean)), CPU)
+    assert not told[k]["believed"]
+    np.testing.assert_array_equal(after, flagged)
+    assert np.isnan(order).all()
+
+
+def test_canaries_and_few_flags_are_left_alone(coloured: tuple[Dataset, Dataset, np.ndarray, int]) -> None:
+    train, reserve, truth, k = coloured
+    real = np.arange(len(train)) % 5 > 0
+    flagged = truth.copy()
+    after, order, _ = heard_again(train, reserve, real, flagged, [k], truth.astype(float), CPU)
+    np.testing.assert_array_equal(after[~real], flagged[~real])
+    assert np.isnan(order[~real]).all()
+    few = np.isin(np.arange(len(train)), np.flatnonzero(truth)[: LEAST - 1])
+    after, order, told = heard_again(train, reserve, np.ones(len(train), bool), few, [k], truth.astype(float), CPU)
+    np.testing.assert_array_equal(after, few)
+    assert not told
+
+
+def test_two_witnesses_are_worth_what_they_know() -> None:
+    """Both normal given what a clip is, so that the right answer has a formula."""
+    rng, n, share = np.random.default_rng(0), 4000, 0.3
+    truth = rng.random(n) < share
+    first, second = rng.normal(size=n) + 2.5 * truth, rng.normal(size=n) + 1.5 * truth
+    prior = np.log(share / (1 - share))
+    odds = prior + norm.logpdf(first, 2.5) - norm.logpdf(first)
+    right = odds + norm.logpdf(second, 1.5) - norm.logpdf(second)
+    both = two_witnesses(odds, 100 * second - 7)
+    assert np.abs(expit(both) - expit(right)).mean() < 0.02
+    assert roc_auc_score(truth, both) > roc_auc_score(truth, odds) + 0.01
+    # One who knows nothing, or says the opposite, is not listened to.
+    assert np.abs(expit(two_witnesses(odds, rng.normal(size=n))) - expit(odds)).mean() < 0.02
+    np.testing.assert_allclose(two_witnesses(odds, -second), odds, atol=0.05)
+    np.testing.assert_allclose(two_witnesses(odds, np.ones(n)), odds, atol=0.05)
+
+
+def test_how_often_one_is_above_another_is_the_area_under_the_curve() -> None:
+    rng = np.random.default_rng(0)
+    high, low = rng.integers(2, 9, 40).astype(float), rng.integers(0, 7, 25).astype(float)
+    area = roc_auc_score(np.repeat([1, 0], [40, 25]), np.concatenate([high, low]))
+    assert outranked(high, low) == pytest.approx(area)
+    assert outranked(high, low[:0]) == outranked(high[:0], low) == 0.0
+
+
+def test_what_was_not_flagged_is_not_known_to_be_clean() -> None:
+    """Poison is flagged with a chance of 0.6 whatever it looks like, so the chance of being flagged is 0.6 times that of being poison."""
+    rng, n = np.random.default_rng(0), 20_000
+    truth = rng.random(n) < 0.3
+    seen = rng.normal(size=n) + 3 * truth
+    poison = expit(np.log(0.3 / 0.7) + norm.logpdf(seen, 3) - norm.logpdf(seen))
+    flagged = truth & (rng.random(n) < 0.6)
+    chance = 0.6 * poison
+    corrected = expit(of_poison(np.log(chance / (1 - chance)), flagged))
+    assert np.abs(corrected - poison).mean() < 0.02 < np.abs(chance - poison).mean()
