@@ -34,6 +34,7 @@ class Row:
 
 
 TABLE = {
+    "abl": Row({"isolating": 1, "epochs": 8, "lr": 0.05}, cost=0.15),
     "finetune": Row({"epochs": 2}),
     "fineprune": Row({"epochs": 2}),
     "nad": Row({"epochs": 2, "teacher_epochs": 2, "lr": 0.005}),

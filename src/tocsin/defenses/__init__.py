@@ -1,16 +1,17 @@
-"""Defences that mend a trained network, one file each. To add one: its file and a line in `_DEFENSES`."""
+"""Defences that mend a trained network or train another, one file each. To add one: its file and a line in `_DEFENSES`."""
 
 from __future__ import annotations
 
+from tocsin.defenses.abl import ABL
 from tocsin.defenses.base import Defense
 from tocsin.defenses.fineprune import FinePrune
 from tocsin.defenses.finetune import FineTune
 from tocsin.defenses.nad import NAD
 from tocsin.defenses.neural_cleanse import NeuralCleanse
 
-_DEFENSES: tuple[type[Defense], ...] = (FineTune, FinePrune, NAD, NeuralCleanse)
+_DEFENSES: tuple[type[Defense], ...] = (ABL, FineTune, FinePrune, NAD, NeuralCleanse)
 
 DEFENSES: dict[str, type[Defense]] = {defense.name: defense for defense in _DEFENSES}
 """Every defence by its name."""
 
-__all__ = ["DEFENSES", "NAD", "Defense", "FinePrune", "FineTune", "NeuralCleanse"]
+__all__ = ["ABL", "DEFENSES", "NAD", "Defense", "FinePrune", "FineTune", "NeuralCleanse"]

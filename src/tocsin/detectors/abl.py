@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from tocsin.detectors.base import Findings
     from tocsin.detectors.victim import Victim
+
+
+Ascent = Literal["lga", "flooding"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Abl(QuantileDetector):
     """Passes over the samples, without augmentation."""
     floor: float = 0.5
     """Mean loss of a batch below which the network is driven back up (gamma), in nats."""
-    ascent: Literal["lga", "flooding"] = "lga"
+    ascent: Ascent = "lga"
     """lga (published): sign(loss - floor) loss, local gradient ascent; flooding: |loss - floor| + floor, which some ports take."""
     with_reserve: bool = True
     """The reserve is trained on too (ours), so that its clean samples are known to the network as well as the inspected ones are."""
@@ -98,11 +102,15 @@ class Abl(QuantileDetector):
         name = self.network or kind.network
         network = build_network(name, kind.channels, len(victim.train.classes), runtime.seed)
         how = replace(usual_settings(name), epochs=self.epochs, augment=False)
-        fit(network, inputs, labels, kind, how, runtime, stage="ABL: isolating", bend=self._bend)
+        fit(
+            network, inputs, labels, kind, how, runtime, stage="ABL: isolating", bend=partial(held_up, floor=self.floor, ascent=self.ascent)
+        )
         return log_odds(predict(network, asked, kind, runtime, stage="ABL: reading losses"), given)
 
-    def _bend(self, loss: Tensor) -> Tensor:
-        return (loss - self.floor).sign() * loss if self.ascent == "lga" else (loss - self.floor).abs() + self.floor
+
+def held_up(loss: Tensor, floor: float, ascent: Ascent) -> Tensor:
+    """What is descended in place of a batch's mean ``loss``, so that it does not stay below the ``floor``."""
+    return (loss - floor).sign() * loss if ascent == "lga" else (loss - floor).abs() + floor
 
 
 def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
