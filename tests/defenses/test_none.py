@@ -107,6 +107,14 @@ def test_the_backdoor_is_removed_and_the_digits_are_not() -> None:
     assert after.acc > before.acc - 0.05
 
 
+@pytest.mark.parametrize("without", [{"kept": 0.999}, {"share": 0.001}])
+def test_neither_resetting_nor_dropping_is_enough(without: dict[str, float]) -> None:
+    network, kind, train, reserve, test, trial = backdoored()
+    after = measure(NoneTraining(**without).repair(network, train, reserve, CPU, kind=kind), test, kind, CPU, trial)  # type: ignore[arg-type]
+    assert after.asr is not None
+    assert after.asr > 0.5
+
+
 def test_of_the_dropped_nothing_is_learned_and_of_the_others_much() -> None:
     c, how = case("image"), NoneTraining(epochs=1, kept=0.0)  # no label is read before the training
     dropped = how.found(c.network, c.train, c.kind, CPU).dropped

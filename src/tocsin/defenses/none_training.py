@@ -62,8 +62,8 @@ class NoneTraining(Defense):
     deviations: float = 3.0
     """Standard deviations above the mean that a channel may reach on the other classes."""
     share: float = 0.3
-    """Share of each stage's channels that is reset, rounded up (published: 0.03, of layers five to ten times as wide as our usual ones, in
-    which it left the backdoor where it was)."""
+    """Share of each stage's channels that is reset, rounded up (published: 0.03, of layers three to five times as wide as those of
+    ``small``, in which so few leave most of the backdoor where it was)."""
     deep: float = 2 / 3
     """Share of the stages that is looked at, the last ones, rounded up (published: stages 2 to 4 of a ResNet-18, which are that)."""
     kept: float = 0.25
