@@ -40,6 +40,7 @@ TABLE = {
     "nad": Row({"epochs": 2, "teacher_epochs": 2, "lr": 0.005}),
     # Every class is suspect enough, and the patch of the least is unlearned.
     "neural-cleanse": Row({"epochs": 3, "patience": 1, "success": 0.3, "limit": 0.1, "batch": 64}),
+    "none-training": Row({"epochs": 4, "share": 0.1}),
 }
 CPU = Runtime(device="cpu", seed=3)
 NETWORK = {"image": "small", "speech": "tc-resnet8", "table": "mlp"}

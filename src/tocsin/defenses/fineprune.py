@@ -119,12 +119,12 @@ def guesses(network: Classifier, dataset: Dataset, kind: Kind, order: np.ndarray
     return np.stack(rows)
 
 
-def silence(network: Classifier, silent: np.ndarray) -> None:
-    """Puts a `Mask` behind the last stage of ``network``, which is changed: the channels ``silent`` (C,) bool give zero from now on."""
-    last = network.stages()[-1]
-    owner, name = next((m, n) for m in network.modules() for n, child in m.named_children() if child is last)
+def silence(network: Classifier, silent: np.ndarray, stage: int = -1) -> None:
+    """Puts a `Mask` behind a stage of ``network``, which is changed: its channels ``silent`` (C,) bool give zero from now on."""
+    loud = network.stages()[stage]
+    owner, name = next((m, n) for m in network.modules() for n, child in m.named_children() if child is loud)
     mask = Mask(torch.from_numpy(~silent).float()).to(next(network.parameters()).device)
-    setattr(owner, name, nn.Sequential(last, mask))
+    setattr(owner, name, nn.Sequential(loud, mask))
 
 
 def silent_share(network: Classifier) -> float:
