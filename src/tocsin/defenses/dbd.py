@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from tocsin.runtime import Runtime
 
 _FLOOR = 1e-4
 """What the reversed cross entropy takes for a probability of 0, of which there is no logarithm."""
+Within = Literal["all", "class"]
+"""Among which samples the lowest losses are sought."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class DBD(Defense):
     kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech"})
     trusts: ClassVar[frozenset[str]] = frozenset({"train"})
 
-    contrast_epochs: int = 30
+    contrast_epochs: int = 20
     """Passes over the samples without labels (published: 1000; the authors' example goes on from the 100th)."""
     contrast_batch: int = 256
     """Samples a step of these, each in two views (published: 512)."""
@@ -57,9 +59,14 @@ class DBD(Defense):
     rce: float = 1.0
     """Weight of the reversed cross entropy, with label and answer in each other's place; a label that is hard to learn pulls less by it."""
     credible: float = 0.5
-    """Share of the samples that keep their labels in a pass of tuning: those of the lowest loss."""
-    epochs: int = 20
-    """Passes of tuning over the credible samples (published: 190 of 1024 steps)."""
+    """Share of the samples that keep their labels in a round of tuning: those of the lowest loss."""
+    within: Within = "all"
+    """all (published): the lowest of all losses, by which a class that is hard to learn may lose all its labels where samples are few;
+    class (ours): the same share of every class, poison included where it is most of its class."""
+    rounds: int = 3
+    """Times that the credible labels are chosen, each time followed by ``epochs`` (published: 190)."""
+    epochs: int = 6
+    """Passes of tuning over the credible samples in each round (published: 1024 steps)."""
     sharpening: float = 0.5
     """Temperature of guessed labels: guesses are raised to 1 over this and brought to sum 1 again."""
     mixing: float = 0.75
@@ -69,10 +76,13 @@ class DBD(Defense):
 
     def __post_init__(self) -> None:
         self.contrast  # noqa: B018 (refuses what cannot be)
-        if min(self.head_epochs, self.epochs) < 1 or self.batch < 2:
+        if min(self.head_epochs, self.rounds, self.epochs) < 1 or self.batch < 2:
             raise InputError(
-                f"head_epochs {self.head_epochs}, epochs {self.epochs}, batch {self.batch}: allowed are epochs from 1 and a batch from 2"
+                f"head_epochs {self.head_epochs}, rounds {self.rounds}, epochs {self.epochs}, batch {self.batch}: "
+                "allowed are epochs and rounds from 1, and a batch from 2"
             )
+        if self.within not in get_args(Within):
+            raise InputError(f"within: got {self.within!r}, allowed: {', '.join(get_args(Within))}")
         if not 0 < self.credible < 1:
             raise InputError(f"credible: got {self.credible}, allowed is a share between 0 and 1")
         above = {"lr": self.lr, "sharpening": self.sharpening, "mixing": self.mixing, "ce + rce": self.ce + self.rce}
@@ -95,7 +105,8 @@ class DBD(Defense):
         reads = self.check(train, reserve, kind)
         if network.reads == "waves":
             raise InputError("defense dbd: views of sounds are maps, and this network reads waveforms; choose another")
-        if not 0 < round(self.credible * len(train)) < len(train) or len(train.classes) < 2:
+        chosen = self.chosen(np.zeros(len(train)), train.labels)  # as many as it will be, whatever the losses
+        if chosen.all() or not chosen.any() or len(train.classes) < 2:
             raise InputError(
                 f"defense dbd: {len(train)} samples of {len(train.classes)} classes, of which a share of {self.credible} keeps its labels: "
                 "allowed are two classes or more, and samples on both sides"
@@ -120,31 +131,40 @@ class DBD(Defense):
         optimizer = torch.optim.Adam(network.head.parameters(), self.lr)
         with deterministic(device):
             for done in range(self.head_epochs):
-                for rows in torch.randperm(len(train), generator=generator).to(device).split(self.batch):
+                for rows in torch.split(torch.randperm(len(train), generator=generator).to(device), self.batch):
                     descend(optimizer, self.losses(network.head(known[rows]), answers[rows]).mean())
                 runtime.progress("teaching the head", (done + 1) / self.head_epochs)
 
     def credibles(self, network: Classifier, train: Dataset, kind: Kind, runtime: Runtime) -> np.ndarray:
-        """(N,) bool: the samples of ``train`` whose labels ``network`` believes, the `credible` share of the lowest loss."""
+        """(N,) bool: the samples of ``train`` whose labels ``network`` believes, those of the lowest loss."""
         logits = predict(network, train.inputs, kind, runtime, stage="reading losses")
         losses = self.losses(torch.from_numpy(logits), torch.from_numpy(np.array(train.labels, np.int64)))
-        return lowest(losses.numpy(), self.credible)
+        return self.chosen(losses.numpy(), train.labels)
+
+    def chosen(self, losses: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """(N,) bool: where the lowest of the ``losses`` (N,) of samples with the ``labels`` (N,) are."""
+        out = np.zeros(len(losses), bool)
+        groups = [np.arange(len(losses))] if self.within == "all" else [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        for group in groups:
+            out[group[lowest(losses[group], self.credible)]] = True
+        return out
 
     def _tune(self, network: Classifier, train: Dataset, kind: Kind, runtime: Runtime) -> Classifier:
-        """MixMatch: in place, in eval mode at the end. Which labels are credible is asked before every pass."""
+        """MixMatch: in place, in eval mode at the end. Which labels are credible is asked before every round."""
         device, generator = runtime.torch_device(), torch.Generator().manual_seed(runtime.seed)
         rng = np.random.default_rng([runtime.seed, 0xDBD])
         gather = gatherer(train.inputs, device)
         targets = F.one_hot(torch.from_numpy(np.array(train.labels, np.int64)), len(train.classes)).float().to(device)
         optimizer = torch.optim.Adam(network.parameters(), self.lr)
-        per_pass = max(1, round(self.credible * len(train)) // self.batch)
-        steps = self.epochs * per_pass
+        count = int(self.chosen(np.zeros(len(train)), train.labels).sum())
+        per_round = self.epochs * max(1, count // self.batch)
+        steps = self.rounds * per_round
         with deterministic(device), seeded(device, runtime.seed):
             for step in range(steps):
-                if step % per_pass == 0:
+                if step % per_round == 0:
                     sure = self.credibles(network, train, kind, runtime)
                     sides = [shuffled(side, generator) for side in (sure, ~sure)]
-                rows, others = (turn(side, step % per_pass, self.batch) for side in sides)
+                rows, others = (turn(side, step % per_round, self.batch) for side in sides)
                 raw = gather(torch.cat([rows, others, others]))
                 x = tensor_for(network, kind, kind.augment(raw, generator))
                 guess = self.guessed(network, x[len(rows) :])
@@ -178,10 +198,8 @@ class DBD(Defense):
 
 
 def lowest(losses: np.ndarray, share: float) -> np.ndarray:
-    """(N,) bool: the ``share`` of the ``losses`` (N,) that is lowest, of equal ones the first."""
-    chosen = np.zeros(len(losses), bool)
-    chosen[np.argsort(losses, kind="stable")[: round(share * len(losses))]] = True
-    return chosen
+    """Row numbers of the ``share`` of the ``losses`` (N,) that is lowest, of equal ones the first."""
+    return np.argsort(losses, kind="stable")[: round(share * len(losses))]
 
 
 def sharpened(shares: Tensor, temperature: float) -> Tensor:
