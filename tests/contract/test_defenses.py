@@ -40,7 +40,7 @@ TABLE = {
     # Every class is suspect enough, and the patch of the least is unlearned.
     "neural-cleanse": Row({"epochs": 3, "patience": 1, "success": 0.3, "limit": 0.1, "batch": 64}),
     # It forgets all that the network knew, and has moments to learn it anew.
-    "dbd": Row({"contrast_epochs": 3, "contrast_batch": 64, "rounds": 1, "epochs": 3, "batch": 16, "within": "class"}, cost=0.4),
+    "dbd": Row({"contrast_epochs": 3, "contrast_batch": 64, "rounds": 1, "epochs": 3, "batch": 16}, cost=0.4),
 }
 CPU = Runtime(device="cpu", seed=3)
 NETWORK = {"image": "small", "speech": "tc-resnet8", "table": "mlp"}

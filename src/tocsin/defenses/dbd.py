@@ -60,9 +60,9 @@ class DBD(Defense):
     """Weight of the reversed cross entropy, with label and answer in each other's place; a label that is hard to learn pulls less by it."""
     credible: float = 0.5
     """Share of the samples that keep their labels in a round of tuning: those of the lowest loss."""
-    within: Within = "all"
-    """all (published): the lowest of all losses, by which a class that is hard to learn may lose all its labels where samples are few;
-    class (ours): the same share of every class, poison included where it is most of its class."""
+    within: Within = "class"
+    """class (ours): that share of every class; all (published): of all samples together, by which a class that is hard to learn may lose
+    all of its labels, and then its name, where tuning is short."""
     rounds: int = 3
     """Times that the credible labels are chosen, each time followed by ``epochs`` (published: 190)."""
     epochs: int = 6
