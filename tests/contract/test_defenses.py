@@ -40,7 +40,12 @@ TABLE = {
     "nad": Row({"epochs": 2, "teacher_epochs": 2, "lr": 0.005}),
     # Every class is suspect enough, and the patch of the least is unlearned.
     "neural-cleanse": Row({"epochs": 3, "patience": 1, "success": 0.3, "limit": 0.1, "batch": 64}),
+<<<<<<< HEAD
     "none-training": Row({"epochs": 4, "share": 0.1}),
+=======
+    # It forgets all that the network knew, and has moments to learn it anew.
+    "dbd": Row({"contrast_epochs": 3, "contrast_batch": 64, "rounds": 1, "epochs": 3, "batch": 16}, cost=0.4),
+>>>>>>> def-dbd
 }
 CPU = Runtime(device="cpu", seed=3)
 NETWORK = {"image": "small", "speech": "tc-resnet8", "table": "mlp"}
