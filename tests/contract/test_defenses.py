@@ -39,6 +39,8 @@ TABLE = {
     "nad": Row({"epochs": 2, "teacher_epochs": 2, "lr": 0.005}),
     # Every class is suspect enough, and the patch of the least is unlearned.
     "neural-cleanse": Row({"epochs": 3, "patience": 1, "success": 0.3, "limit": 0.1, "batch": 64}),
+    # Patches are small and work seldom.
+    "moth": Row({"epochs": 1, "warmup_search": 4, "first_search": 4, "later_search": 2, "pictures": 16, "success": 0.3}),
 }
 CPU = Runtime(device="cpu", seed=3)
 NETWORK = {"image": "small", "speech": "tc-resnet8", "table": "mlp"}

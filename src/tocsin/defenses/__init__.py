@@ -5,12 +5,13 @@ from __future__ import annotations
 from tocsin.defenses.base import Defense
 from tocsin.defenses.fineprune import FinePrune
 from tocsin.defenses.finetune import FineTune
+from tocsin.defenses.moth import MOTH
 from tocsin.defenses.nad import NAD
 from tocsin.defenses.neural_cleanse import NeuralCleanse
 
-_DEFENSES: tuple[type[Defense], ...] = (FineTune, FinePrune, NAD, NeuralCleanse)
+_DEFENSES: tuple[type[Defense], ...] = (FineTune, FinePrune, NAD, NeuralCleanse, MOTH)
 
 DEFENSES: dict[str, type[Defense]] = {defense.name: defense for defense in _DEFENSES}
 """Every defence by its name."""
 
-__all__ = ["DEFENSES", "NAD", "Defense", "FinePrune", "FineTune", "NeuralCleanse"]
+__all__ = ["DEFENSES", "MOTH", "NAD", "Defense", "FinePrune", "FineTune", "NeuralCleanse"]
