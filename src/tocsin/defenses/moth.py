@@ -39,11 +39,11 @@ class MOTH(Defense):
     """Passes over the reserve in which pairs of classes are moved apart (published: 2, of a larger reserve)."""
     batch: int = 32
     """Pictures a step of training (published: 128)."""
-    lr: float = 0.005
+    lr: float = 0.01
     """Highest learning rate of training (published: 1e-3 throughout, 1e-5 on GTSRB)."""
     warmup: int = 1
     """Steps of training before these for each class, with the patch that leads to it from all others."""
-    warmup_search: int = 100
+    warmup_search: int = 60
     """Most passes of the search for that patch (published: 500)."""
     warmup_stamped: float = 0.5
     """Share of a batch's pictures of other classes that it is stamped on."""
@@ -60,14 +60,14 @@ class MOTH(Defense):
     batches as small as these would be none."""
     pictures: int = 32
     """Most clean pictures that a patch is sought on."""
-    search_lr: float = 0.1
-    """Of Adam (0.5, 0.9) on mask and pattern."""
-    cost: float = 1e-3
-    """First weight of the mask's size against the cross entropy."""
+    search_lr: float = 0.3
+    """Of Adam (0.5, 0.9) on mask and pattern (published: 0.1; with more passes)."""
+    cost: float = 0.01
+    """First weight of the mask's size against the cross entropy (published: 1e-3)."""
     success: float = 0.99
     """Share of the pictures that a patch must send to its class."""
-    patience: int = 10
-    """Passes of success after which the mask's size weighs more, or of failure after which it weighs less."""
+    patience: int = 5
+    """Passes of success after which the mask's size weighs more, or of failure after which it weighs less (published: 10)."""
     largest: float = 0.75
     """Share of the picture from which on a patch is not stamped."""
 
