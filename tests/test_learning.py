@@ -45,6 +45,22 @@ def test_the_same_seed_gives_the_same_logits_and_another_does_not(small: Dataset
     assert (first != trained(data, Runtime(device="cpu", seed=2))[0]).any()
 
 
+def test_what_is_altered_is_what_is_learned_from(small: Dataset) -> None:
+    data, kind, rows_seen = small[:300], ImageKind.of(small), []
+
+    def darker(rows: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
+        np.testing.assert_array_equal(raw.numpy(), data.inputs[rows.numpy()])
+        rows_seen.append(rows)
+        return raw // 2
+
+    how, (one, other) = FitSettings(epochs=2, batch=64), (build_network("small", 1, 10, 0) for _ in range(2))
+    fit(one, data.inputs, data.labels, kind, how, CPU, altered=darker)
+    fit(other, data.inputs // 2, data.labels, kind, how, CPU)
+    assert len(rows_seen) == 2 * (300 // 64), "once a step"
+    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_the_global_generator_is_left_alone(small: Dataset) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()

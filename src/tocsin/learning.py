@@ -168,12 +168,14 @@ def fit(
     stage: str = "training",
     bend: Callable[[Tensor], Tensor] | None = None,
     beside: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    altered: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Classifier:
     """Trains ``network`` in place and returns it in eval mode on the runtime's device.
 
     ``inputs`` raw samples (N, ...), ``labels`` (N,). Order and augmentation derive from ``runtime.seed``; progress is
     reported under ``stage``. ``bend``: what is descended, made of a batch's mean loss. ``beside``: from what the network reads of a batch,
-    its logits and what is added to the loss. Raises `InputError` for fewer than two samples.
+    its logits and what is added to the loss. ``altered``: from the row numbers (B,) and raw samples of a batch, what is learned from in
+    their place; called before each step, when ``network`` may be looked at. Raises `InputError` for fewer than two samples.
     """
     n = len(labels)
     if n < 2:
@@ -191,7 +193,7 @@ def fit(
             if step % per_epoch == 0:
                 order = torch.randperm(n, generator=generator)
             rows = order[(step % per_epoch) * batch :][:batch]
-            raw = gather(rows)
+            raw = gather(rows) if altered is None else altered(rows, gather(rows))
             x = tensor_for(network, kind, kind.augment(raw, generator) if settings.augment else raw)
             optimizer.param_groups[0]["lr"] = one_cycle(step, steps, settings.lr)
             with autocast(device):

@@ -34,18 +34,17 @@ class Row:
 
 
 TABLE = {
-    "abl": Row({"isolating": 1, "epochs": 8, "lr": 0.05}, cost=0.15),
+    "abl": Row({"isolating": 1, "epochs": 10, "lr": 0.05, "unlearning_lr": 0.005}, cost=0.15),
     "finetune": Row({"epochs": 2}),
     "fineprune": Row({"epochs": 2}),
     "nad": Row({"epochs": 2, "teacher_epochs": 2, "lr": 0.005}),
     # Every class is suspect enough, and the patch of the least is unlearned.
     "neural-cleanse": Row({"epochs": 3, "patience": 1, "success": 0.3, "limit": 0.1, "batch": 64}),
-<<<<<<< HEAD
     "none-training": Row({"epochs": 4, "share": 0.1}),
-=======
     # It forgets all that the network knew, and has moments to learn it anew.
     "dbd": Row({"contrast_epochs": 3, "contrast_batch": 64, "rounds": 1, "epochs": 3, "batch": 16}, cost=0.4),
->>>>>>> def-dbd
+    # Patches are small and work seldom.
+    "moth": Row({"epochs": 1, "warmup_search": 4, "first_search": 4, "later_search": 2, "pictures": 16, "success": 0.3}),
 }
 CPU = Runtime(device="cpu", seed=3)
 NETWORK = {"image": "small", "speech": "tc-resnet8", "table": "mlp"}

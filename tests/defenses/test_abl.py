@@ -50,7 +50,7 @@ def test_the_backdoor_is_unlearned_from_a_part_of_its_samples() -> None:
     train, test, trial, _, reserve = poisoned()
     model, kind = network()
     before = measure(fit(model, train.inputs, train.labels, kind, FitSettings(epochs=6, batch=64), CPU), test, kind, CPU, trial)
-    after = measure(ABL(share=0.02, isolating=3, epochs=6).repair(model, train, reserve, CPU), test, kind, CPU, trial)
+    after = measure(ABL(share=0.02, isolating=3, epochs=6, unlearning_lr=0.005).repair(model, train, reserve, CPU), test, kind, CPU, trial)
     assert before.asr is not None
     assert after.asr is not None
     assert after.asr < 0.2 < 0.9 < before.asr

@@ -10,10 +10,10 @@ import pytest
 from tocsin.data.builtin import digits
 from tocsin.data.dataset import Dataset
 from tocsin.defenses import NeuralCleanse
-from tocsin.defenses.neural_cleanse import Inverted
+from tocsin.defenses.neural_cleanse import Inverted, mask_and_pattern
 from tocsin.errors import InputError
 from tocsin.kinds import Kind, kind_of
-from tocsin.learning import FitSettings, fit
+from tocsin.learning import FitSettings, fit, gatherer
 from tocsin.networks import Classifier, build_network
 from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
@@ -87,6 +87,21 @@ def test_a_patch_covers_as_its_mask_says() -> None:
     out = patch.stamped(np.full((1, 2, 2, 1), 100, np.uint8))
     np.testing.assert_array_equal(out[0, ..., 0], [[200, 100], [100, 150]])
     assert patch.size == 1.5
+
+
+def test_a_search_can_begin_at_a_patch() -> None:
+    network, kind, _, reserve, _, _ = backdoored()
+    rng = np.random.default_rng(0)
+    mask, pattern = rng.random((16, 16), np.float32), 255 * rng.random((16, 16, 1), np.float32)
+    mask[:2], pattern[:2] = 0.0, 255.0
+    patch = Inverted(mask, pattern, 1.0)
+    again = mask_and_pattern(patch.free)
+    np.testing.assert_allclose(again[0][..., 0].numpy(), mask, atol=1e-3)
+    np.testing.assert_allclose(again[1].numpy(), pattern, atol=0.3)
+    gather = gatherer(reserve.inputs, CPU.torch_device())
+    slow = NeuralCleanse(epochs=1, success=0.01, lr=1e-6, batch=len(reserve))
+    found = slow.smallest(network, gather, reserve, kind, TARGET, CPU, start=patch)
+    np.testing.assert_allclose(found.mask, mask, atol=1e-3)
 
 
 @pytest.mark.parametrize("wrong", [{"success": 1.0}, {"stamped": 0}, {"factor": 1.0}, {"epochs": 0}, {"limit": 0}, {"unlearning": 0}])

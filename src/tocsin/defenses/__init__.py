@@ -7,13 +7,14 @@ from tocsin.defenses.base import Defense
 from tocsin.defenses.dbd import DBD
 from tocsin.defenses.fineprune import FinePrune
 from tocsin.defenses.finetune import FineTune
+from tocsin.defenses.moth import MOTH
 from tocsin.defenses.nad import NAD
 from tocsin.defenses.neural_cleanse import NeuralCleanse
 from tocsin.defenses.none_training import NoneTraining
 
-_DEFENSES: tuple[type[Defense], ...] = (ABL, DBD, FineTune, FinePrune, NAD, NeuralCleanse, NoneTraining)
+_DEFENSES: tuple[type[Defense], ...] = (ABL, DBD, FineTune, FinePrune, MOTH, NAD, NeuralCleanse, NoneTraining)
 
 DEFENSES: dict[str, type[Defense]] = {defense.name: defense for defense in _DEFENSES}
 """Every defence by its name."""
 
-__all__ = ["ABL", "DBD", "DEFENSES", "NAD", "Defense", "FinePrune", "FineTune", "NeuralCleanse", "NoneTraining"]
+__all__ = ["ABL", "DBD", "DEFENSES", "MOTH", "NAD", "Defense", "FinePrune", "FineTune", "NeuralCleanse", "NoneTraining"]

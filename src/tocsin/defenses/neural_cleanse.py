@@ -28,6 +28,8 @@ from tocsin.stats.robust import mad_index
 
 _DOWN = 1.5
 """The weight of the mask's size falls by this power of the factor by which it rises."""
+_ENDS = 0.999
+"""Of the way to 0 and 1, where a search begins at a patch; at the ends themselves nothing moves it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class Inverted:
     def size(self) -> float:
         """Sum of the mask, in pixels."""
         return float(self.mask.sum())
+
+    @property
+    def free(self) -> Tensor:
+        """(H, W, 1 + C) of which `mask_and_pattern` makes this patch, short of the very ends of what they can be."""
+        bounded = torch.from_numpy(np.concatenate([self.mask[..., None], self.pattern / 255], axis=2))
+        return torch.atanh((2 * bounded - 1) * _ENDS)
 
     def stamped(self, inputs: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, C) with the patch."""
@@ -119,7 +127,7 @@ class NeuralCleanse(Defense):
         gather, out = gatherer(reserve.inputs, device), []
         with deterministic(device), seeded(device, runtime.seed):
             for goal in range(len(reserve.classes)):
-                out.append(self._smallest(still, gather, reserve, kind, goal, runtime))
+                out.append(self.smallest(still, gather, reserve, kind, goal, runtime))
                 runtime.progress("inverting triggers", (goal + 1) / len(reserve.classes))
         return out
 
@@ -129,13 +137,22 @@ class NeuralCleanse(Defense):
         least = int(smallness.argmax())
         return least if smallness[least] > self.limit else None
 
-    def _smallest(
-        self, network: Classifier, gather: Callable[[Tensor], Tensor], reserve: Dataset, kind: Kind, goal: int, runtime: Runtime
+    def smallest(
+        self,
+        network: Classifier,
+        gather: Callable[[Tensor], Tensor],
+        reserve: Dataset,
+        kind: Kind,
+        goal: int,
+        runtime: Runtime,
+        *,
+        start: Inverted | None = None,
     ) -> Inverted:
-        """The search for one class; ``gather`` gives rows of the ``reserve``."""
+        """The search for one class; ``gather`` gives rows of the ``reserve``. ``start``: where it begins, instead of anywhere."""
         device, (height, width, channels) = runtime.torch_device(), reserve.inputs.shape[1:]
         generator = torch.Generator().manual_seed(runtime.seed)
-        free = torch.zeros(height, width, 1 + channels).uniform_(-1, 1, generator=generator).to(device).requires_grad_(True)
+        free = torch.zeros(height, width, 1 + channels).uniform_(-1, 1, generator=generator) if start is None else start.free
+        free = free.to(device).requires_grad_(True)
         optimizer = torch.optim.Adam([free], self.lr, betas=(0.5, 0.9))
         best = Inverted(*whole(reserve), success=0.0)
         weight, good, bad, stale, moved = self.cost, 0, 0, 0, set[str]()
