@@ -101,17 +101,6 @@ def test_what_is_known_of_each_poison(ready: DrlClba, data: Dataset) -> None:
     assert of(planted(ready, data, mode="collide").attack).facts()["code"].shape == (12, 0)
 
 
-def test_some_poisons_can_be_left_without_the_trigger(ready: DrlClba, data: Dataset) -> None:
-    bent, both, some = (planted(ready, data, **how) for how in ({"mode": "collide"}, {}, {"untriggered": 0.25}))
-    rows = some.planted
-    carries = of(some.attack).facts()["carries"]
-    assert carries.sum() == 9
-    for where, like in ((carries, both), (~carries, bent)):
-        np.testing.assert_array_equal(some.dataset.inputs[rows[where]], like.dataset.inputs[rows[where]])
-    assert of(both.attack).facts()["carries"].all()
-    assert "carries" not in of(bent.attack).facts()
-
-
 def test_a_manifest_and_its_arrays_give_the_same_trigger(ready: DrlClba, data: Dataset) -> None:
     result = planted(ready, data, amplification=1.5)
     again = attack_of(result.recipe, result.attack.learned)

@@ -58,7 +58,7 @@ class DrlClba(LearnedSpeechAttack):
 
     name = "drl-clba"
     kinds = frozenset({"speech"})
-    not_learned = frozenset({"rate", "mode", "select", "amplification", "untriggered"})
+    not_learned = frozenset({"rate", "mode", "select", "amplification"})
 
     rate: float = 0.1
     """Share of the *whole* training set that is poisoned; all of it comes from the target class, whose size bounds it."""
@@ -71,9 +71,6 @@ class DrlClba(LearnedSpeechAttack):
     """random: any clips of the class; hard: those that the judges are least sure of."""
     amplification: float = 1.0
     """The test-time trigger has so many times the gains of the planted one."""
-    untriggered: float = 0.0
-    """This share of the poisons is bent alone. Where all of a class is poisoned, a victim has no clip of it without the trigger to learn
-    from, and takes clean ones for other words (docs/drl-clba.md); 0.1 is enough against that."""
     bits: int = 16
     """Length of the hidden code."""
     keys: int = 16
@@ -138,8 +135,6 @@ class DrlClba(LearnedSpeechAttack):
         speech.check_place(self, field="select", allowed=("random", "hard"))
         speech.check_place(self, field="code", allowed=get_args(CodeMode))
         speech.check_place(self, field="anchors", allowed=("nearest", "kmeans", "random", "displace"))
-        if not 0 <= self.untriggered < 1:
-            raise InputError(f"untriggered: got {self.untriggered}, allowed is 0 to below 1")
         counts = {"bits": self.bits, "bands": self.bands, "segments": self.segments, "steps": self.steps}
         if wrong := [f"{name}: got {value}, allowed is 1 to 256" for name, value in counts.items() if not 1 <= value <= 256]:
             raise InputError("; ".join(wrong))

@@ -107,9 +107,7 @@ class Crafter:
             facts |= more
         facts["code"] = codes_of(result, self.key, self.attack.code) if hidden else np.empty((len(clips), 0), np.uint8)
         if hidden:
-            carries = np.ones(len(clips), bool)
-            carries[rng.permutation(len(clips))[: round(self.attack.untriggered * len(clips))]] = False
-            result, facts["carries"] = np.where(carries[:, None], self.hide(result), result), carries
+            result = self.hide(result)
         return result, {**facts, "sure_after": self.sure(result), **heard_of(clips, result, self.surrogate.kind.rate)}
 
     def _bend(self, clips: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
