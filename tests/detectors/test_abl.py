@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from tests.detectors.handmade import noise_set
 from tocsin.data.builtin import digits
-from tocsin.detectors.abl import Abl, log_odds
+from tocsin.detectors.abl import Abl, held_up, log_odds
 from tocsin.detectors.base import Findings
 from tocsin.errors import InputError
 from tocsin.learning import FitSettings, fit, predict
@@ -37,14 +37,13 @@ def test_scores_are_in_the_order_of_the_loss_and_differ_where_it_rounds_to_nothi
 
 def test_below_the_floor_the_loss_is_climbed() -> None:
     for ascent, above, below in (("lga", 1.0, -1.0), ("flooding", 1.0, -1.0)):
-        method = Abl(ascent=ascent)  # type: ignore[arg-type]
         for value, slope in ((0.9, above), (0.1, below)):
             loss = torch.tensor(value, requires_grad=True)
-            method._bend(loss).backward()  # type: ignore[no-untyped-call]
+            held_up(loss, 0.5, ascent).backward()  # type: ignore[arg-type, no-untyped-call]
             assert loss.grad is not None
             assert float(loss.grad) == slope
-    assert float(Abl(ascent="flooding")._bend(torch.tensor(0.1))) == pytest.approx(0.9)
-    assert float(Abl()._bend(torch.tensor(0.1))) == pytest.approx(-0.1)
+    assert float(held_up(torch.tensor(0.1), 0.5, "flooding")) == pytest.approx(0.9)
+    assert float(held_up(torch.tensor(0.1), 0.5, "lga")) == pytest.approx(-0.1)
 
 
 def test_training_stays_at_the_floor_and_ordinary_training_does_not() -> None:
@@ -52,7 +51,7 @@ def test_training_stays_at_the_floor_and_ordinary_training_does_not() -> None:
     from tocsin.kinds import kind_of
 
     kind, losses = kind_of(train), []
-    for bend in (None, Abl(floor=0.5)._bend):
+    for bend in (None, partial(held_up, floor=0.5, ascent="lga")):
         network = build_network("small", kind.channels, 10, 0)
         fit(network, train.inputs, train.labels, kind, FitSettings(epochs=12, augment=False), CPU, bend=bend)
         losses.append(float(np.logaddexp(0, -log_odds(predict(network, train.inputs, kind, CPU), train.labels)).mean()))
