@@ -139,6 +139,11 @@ def evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
         network.train(was_training)
 
 
+def batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Its layers of batch norm."""
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
 def gatherer(inputs: np.ndarray, device: torch.device) -> Callable[[Tensor], Tensor]:
     """A function from row numbers (B,) to raw samples (B, ...) on the device.
 

@@ -14,14 +14,14 @@ from typing import ClassVar, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tocsin.data.dataset import Dataset
 from tocsin.defenses.base import Defense, anew
 from tocsin.detectors.abl import Ascent, held_up, log_odds
 from tocsin.errors import InputError
 from tocsin.kinds import Kind
-from tocsin.learning import FitSettings, OptimizerName, fit, gatherer, predict, tensor_for
+from tocsin.learning import FitSettings, OptimizerName, batch_norms, fit, gatherer, predict, tensor_for
 from tocsin.networks import Classifier
 from tocsin.runtime import Runtime
 
@@ -93,16 +93,16 @@ class ABL(Defense):
         device = runtime.torch_device()
         gather, answers = gatherer(aside.inputs, device), torch.from_numpy(np.array(aside.labels, np.int64)).to(device)
         generator = torch.Generator().manual_seed(runtime.seed + 1)
-        normed = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        norms = batch_norms(network)
 
         def beside(x: Tensor) -> tuple[Tensor, Tensor]:
             rows = torch.randint(0, len(aside), (len(x),), generator=generator)
             logits = network(x)
-            for module in normed:
-                module.eval()
+            for norm in norms:
+                norm.eval()
             told = network(tensor_for(network, kind, gather(rows)))
-            for module in normed:
-                module.train()
+            for norm in norms:
+                norm.train()
             return logits, unlikelihood(told, answers[rows.to(device)])
 
         how = replace(self.training, epochs=self.unlearning, lr=self.unlearning_lr)

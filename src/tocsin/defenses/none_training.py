@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tocsin.data.dataset import Dataset
 from tocsin.defenses.base import Defense, anew
@@ -22,7 +22,7 @@ from tocsin.defenses.fineprune import silence
 from tocsin.defenses.nad import answered
 from tocsin.errors import InputError
 from tocsin.kinds import Kind
-from tocsin.learning import EVAL_BATCH, FitSettings, OptimizerName, evaluating, fit, tensor_for
+from tocsin.learning import EVAL_BATCH, FitSettings, OptimizerName, batch_norms, evaluating, fit, tensor_for
 from tocsin.networks import Classifier
 from tocsin.runtime import Runtime
 from tocsin.stats.two_means import cut
@@ -110,7 +110,7 @@ class NoneTraining(Defense):
         for stage, silent in zip(range(stages - len(found.silent), stages), found.silent, strict=True):
             silence(mended, silent, stage)
         left = train[~found.dropped]
-        norms = [m for m in mended.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+        norms = batch_norms(mended)
         for norm in norms:
             norm.requires_grad_(False)
 

@@ -50,15 +50,21 @@ class Maps(Kind):
         return torch.nn.functional.pad(inputs, (most, most)).gather(2, at)
 
 
+def log_mel(clips: np.ndarray, rate: int) -> Iterator[Tensor]:
+    """(B, mels, frames) of int16 (n, T), some hundreds at a time."""
+    kind = SpeechKind(rate, 0.0, 1.0)
+    for start in range(0, len(clips), _BLOCK):
+        yield kind.maps(torch.from_numpy(np.array(clips[start : start + _BLOCK])))[..., 0]
+
+
 def levelled(clips: np.ndarray, rate: int) -> np.ndarray:
     """(n, mels, frames) float32 log-mel maps of int16 (n, T), each band of mean 0 over the clip's own speech, 0 where there is none.
 
     A network that reads them hears no static colouring. So the judges cannot learn such a trigger from the poison in their own training
     part, and go by what is said.
     """
-    kind, out = SpeechKind(rate, 0.0, 1.0), []
-    for start in range(0, len(clips), _BLOCK):
-        values = kind.maps(torch.from_numpy(np.array(clips[start : start + _BLOCK])))[..., 0]
+    out = []
+    for values in log_mel(clips, rate):
         spoken = (values.amax(1, keepdim=True) > math.log(2 * FLOOR)).float()
         mean = (values * spoken).sum(2, keepdim=True) / spoken.sum(2, keepdim=True).clamp(min=1)
         out.append((values - mean) * spoken)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tocsin.detectors.workbench import Bench, batches, sweep
-from tocsin.learning import autocast, descend
+from tocsin.learning import autocast, batch_norms, descend
 from tocsin.networks.base import Classifier
 
 NormMode = Literal["joint", "split", "both"]
@@ -186,7 +186,7 @@ def _both(
 @contextmanager
 def _frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Batch norm still normalises by its batch, but the running statistics do not move."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms(network)
     before = [m.momentum for m in norms]
     for m in norms:
         m.momentum = 0.0

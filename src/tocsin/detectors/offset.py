@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tocsin.detectors.workbench import SCORE_BATCH, Bench, batches, sweep
-from tocsin.learning import autocast, descend, deterministic
+from tocsin.learning import autocast, batch_norms, descend, deterministic
 
 Concentrate = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 """Row numbers of a batch (b,) and of the base batch (b',) to bool (b,): what looks poisoned."""
@@ -107,7 +107,7 @@ def offset_steps(rows: int, how: OffsetSettings) -> int:
 
 def recalibrate(network: nn.Module, bench: Bench, rows: Tensor) -> None:
     """Batch norm's running statistics anew, from ``rows`` alone: those of the loop are a mix of base and poison-heavy batches."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms(network)
     before = [m.momentum for m in norms]
     for m in norms:
         m.reset_running_stats()

@@ -19,9 +19,8 @@ import torch
 from scipy.special import expit, logit
 
 from tocsin.data.dataset import Dataset
-from tocsin.detectors.audio_judges import Maps, parts
+from tocsin.detectors.audio_judges import Maps, log_mel, parts
 from tocsin.detectors.decide import LEAST_SHARE
-from tocsin.kinds.speech import SpeechKind
 from tocsin.learning import FitSettings, fit, predict
 from tocsin.networks import build_network
 from tocsin.runtime import Runtime, silent
@@ -40,7 +39,6 @@ KNOWN_AGAIN = 0.85
 what the flagged ones have in common, and have no say."""
 _ROUNDS = 5
 _CERTAIN = 1 - 1e-6
-_BLOCK = 512
 
 
 def heard_again(
@@ -72,10 +70,10 @@ def heard_again(
 
 def outranked(high: np.ndarray, low: np.ndarray) -> float:
     """How often a value of ``high`` (a,) is above one of ``low`` (b,), ties counted half; 0 where there is none of either."""
-    if not len(high) or not len(low):
-        return 0.0
-    ordered = np.sort(low)
-    return float((np.searchsorted(ordered, high) + np.searchsorted(ordered, high, side="right")).mean() / 2 / len(low))
+    from sklearn.metrics import roc_auc_score
+
+    marks = np.repeat([1, 0], [len(high), len(low)])
+    return float(roc_auc_score(marks, np.concatenate([high, low]))) if len(high) and len(low) else 0.0
 
 
 def odds_of_kind(
@@ -92,7 +90,8 @@ def odds_of_kind(
     rows = np.sort(np.concatenate([np.flatnonzero(asked), rng.permutation(others)[:OTHERS]]))
     kinds = np.where(flagged & asked, classes + np.searchsorted(named, train.labels), train.labels)[rows]
     taught = np.concatenate([kinds, reserve.labels])
-    maps = np.concatenate([log_mel(train, rows), log_mel(reserve, np.arange(len(reserve)))])
+    clips = np.concatenate([np.asarray(train.inputs[rows]), np.asarray(reserve.inputs)])
+    maps = torch.cat(list(log_mel(clips, train.rate or 0))).numpy()
     maps = (maps - maps.mean()) / max(float(maps.std()), 1e-3)
     words = np.concatenate([train.labels[rows], reserve.labels])
     place = np.concatenate([rows, len(train) + np.arange(len(reserve))])
@@ -109,13 +108,6 @@ def odds_of_kind(
 
 def _tell(runtime: Runtime, number: int, stage: str, share: float) -> None:
     runtime.progress("hearing suspects again", (number + share) / FOLDS)
-
-
-def log_mel(data: Dataset, rows: np.ndarray) -> np.ndarray:
-    """(n, mels, frames) float32 of the clips in ``rows`` (n,)."""
-    kind = SpeechKind(data.rate or 0, 0.0, 1.0)
-    blocks = [np.array(data.inputs[rows[start : start + _BLOCK]]) for start in range(0, len(rows), _BLOCK)]
-    return np.concatenate([kind.maps(torch.from_numpy(block))[..., 0].numpy() for block in blocks])
 
 
 def of_poison(odds: np.ndarray, flagged: np.ndarray) -> np.ndarray:
