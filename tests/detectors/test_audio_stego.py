@@ -173,3 +173,26 @@ def test_classes_of_a_few_clips_neither_break_it_nor_are_a_finding(few: int) -> 
     found = AudioStego(**QUICK).inspect(data[keep], reserve[reserve.labels != 1], CPU)
     assert not found.found
     assert np.isfinite(found.scores).all()
+
+
+def test_a_class_beside_the_surest_needs_a_tenth_of_alpha() -> None:
+    named = AudioStego(alpha=0.05)._named
+    np.testing.assert_array_equal(named(np.array([1.0, 0.04, 0.6])), [False, True, False])
+    np.testing.assert_array_equal(named(np.array([0.03, 1e-9, 0.006])), [False, True, False])
+    np.testing.assert_array_equal(named(np.array([0.03, 1e-9, 0.004])), [False, True, True])
+
+
+@pytest.mark.parametrize(("sign", "name"), [(1.0, "shared by the doubted"), (-1.0, "shared by the believed")])
+def test_a_trigger_is_shared_by_the_doubted_or_by_the_believed(sign: float, name: str) -> None:
+    """Judges that did not learn a trigger doubt the label, judges that did take it for the surest of all."""
+    rng = np.random.default_rng(31)
+    labels, reserve = rng.integers(0, 4, 900), np.arange(900) >= 800
+    truth = (labels == 2) & ~reserve & (rng.random(900) < 0.3)
+    views = {"one": rng.normal(size=(900, 30)) + 1.2 * truth[:, None], "other": rng.normal(size=(900, 50))}
+    heard = Heard(views, labels, reserve, np.zeros(900, np.int64), np.zeros((4, 900), np.int64), 4)
+    doubt = rng.normal(size=900) + sign * truth
+    said = AudioStego()._extremes(heard, {"doubted label": doubt}, CPU)
+    mine = labels == 2
+    assert np.quantile(said[name][mine & truth], 0.1) > np.quantile(said[name][~truth], 0.9)
+    assert abs(np.median(said[name][mine & reserve])) < 1e-9
+    assert AudioStego()._extremes(heard, {}, CPU) == {}, "without judges nobody is doubted"

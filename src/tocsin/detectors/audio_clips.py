@@ -20,6 +20,8 @@ VIEWS: Mapping[str, tuple[Callable[[sounds.Sounds], np.ndarray], ...]] = {
     "residuals": (sounds.residuals, sounds.checks),
 }
 """By name, what a clip is described by. To add one: a function in `stats/sounds.py` and a line here."""
+DOUBT = "doubted label"
+"""Of `Clips.judged`: how little the label fits."""
 _CLIPS = 256
 
 
@@ -68,7 +70,7 @@ def heard(train: Dataset, reserve: Dataset, runtime: Runtime, judge_folds: int, 
 
         clips = np.concatenate([np.asarray(train.inputs), np.asarray(reserve.inputs)])
         found = judge(clips, labels, len(train.classes), train.rate or 0, judge_folds, judge_epochs, runtime)
-        judged = {"doubted label": found.doubt, "other labels around": found.collision}
+        judged = {DOUBT: found.doubt, "other labels around": found.collision}
     found_marks = mark_odds(train, reserve, runtime) if marks else None
     return Clips(views, judged, found_marks, labels, np.arange(len(labels)) >= len(train), speakers_of(train, reserve), train.classes)
 

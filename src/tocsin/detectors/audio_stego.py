@@ -2,8 +2,9 @@
 
 Clips are read in several ways (long-term spectrum, narrow peaks, beginning, end, fine residuals). In each class it is asked whether some
 clips share a shift that none of the class's clean reserve clips has, whoever speaks; whether some are further out, doubted or surrounded
-by another label more often than the reserve's are; and, with most of the error, whether all of that, and what the steganalyser says of
-each clip, is too much together. No trained victim is read.
+by another label more often than the reserve's are; whether they share what the most doubted or the most believed clips have in common;
+and, with most of the error, whether all of that, and what the steganalyser says of each clip, is too much together. No trained victim is
+read.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tocsin.data.dataset import Dataset
-from tocsin.detectors.audio_clips import VIEWS, Clips, heard
+from tocsin.detectors.audio_clips import DOUBT, VIEWS, Clips, heard
 from tocsin.detectors.base import Detector, Findings, class_evidence, found_beside, preset_of
 from tocsin.detectors.excess import excess_p
 from tocsin.detectors.feature import confidence
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 from tocsin.stats.calibration import excess, surprise, tail_excess, upper_limit
-from tocsin.stats.robust import comparable, mad_index
+from tocsin.stats.robust import comparable, mad_index, spread
 from tocsin.stats.shared_pattern import Shift, centred, centred_within, cross_fitted, leading, whitener
+from tocsin.stats.top_shares import shared_by_top
 from tocsin.stats.voices import voices
 
 DISTANT = ("long-term spectrum", "residuals")
@@ -36,8 +38,14 @@ is above the typical one; each statistic of single clips. A share a of poison in
 (1 - a)^m, so most of it goes to one test."""
 _PROVED = 20.0
 """What the scores of flagged clips are raised by, to be above those of classes that are not named."""
+_EXTREMES_COUNT = 2.0
+"""How much what the most doubted or believed clips share counts in the sum, where other statistics count once: it reads all views."""
 _AGREES = 0.05
 """In a class that is named, a view's shifted clips are flagged too if its own test, uncorrected, comes to this."""
+_FURTHER = 0.1
+"""A backdoor has one target, seldom more: beside the class that is named first any other needs a p of this part of alpha."""
+_LEAST_CLEAN = 5
+"""Reserve clips of a class from which on they say where its clean clips lie."""
 _ABOVE_TYPICAL = 1.0
 """Deviations by which a class's gain must exceed the median class's for a view to be tested by itself."""
 
@@ -155,14 +163,15 @@ class AudioStego(Detector):
         those = self._listen(clips, runtime)
         white = self._whitened(those)
         shifts = self._shifts(those, white, runtime)
-        scores, flagged, p, evidence = self._decide(those, shifts, self._single(those, white) | dict(clips.judged), clips.marks)
+        single = self._single(those, white) | dict(clips.judged)
+        scores, flagged, p, evidence = self._decide(those, shifts, single, self._extremes(those, clips.judged, runtime), clips.marks)
         n = int((~clips.reserve).sum())
         return Findings(
             detector=self.name,
             preset=self.preset_name,
             scores=scores[:n].astype(np.float32),
             flagged=flagged[:n],
-            classes=class_evidence(clips.names, clips.labels[:n], flagged[:n], -np.log10(np.maximum(p, 1e-300)), p, p <= self.alpha),
+            classes=class_evidence(clips.names, clips.labels[:n], flagged[:n], -np.log10(np.maximum(p, 1e-300)), p, self._named(p)),
             confidence=confidence(p, bool(flagged[:n].any())),
             control=scores[n:].astype(np.float32),
             evidence={"settings": asdict(self), **evidence},
@@ -175,7 +184,7 @@ class AudioStego(Detector):
         white = self._whitened(those)
         shifts = self._shifts(those, white, runtime)
         out = {f"shared: {view}": shifts.everywhere(view, those.labels) for view in VIEWS}
-        out |= {} if clips.marks is None else {"marks": clips.marks}
+        out |= self._extremes(those, clips.judged, runtime) | ({} if clips.marks is None else {"marks": clips.marks})
         return {name: values[: len(train)] for name, values in (out | self._single(those, white) | dict(clips.judged)).items()}
 
     def _listen(self, clips: Clips, runtime: Runtime) -> Heard:
@@ -224,8 +233,36 @@ class AudioStego(Detector):
                 out[f"distance: {view}"][mine] = comparable(np.square(white).sum(1))
         return out
 
+    def _extremes(self, heard: Heard, judged: Mapping[str, np.ndarray], runtime: Runtime) -> dict[str, np.ndarray]:
+        """By name (n + m,): how far clips share what those have in common whose label fits least, and what those whose label fits best.
+
+        The judges learn a loud trigger from the poison that they are trained on, and take the label of the rest for the surest of all; a
+        faint one they do not learn, and doubt the label. Measured from the class's reserve, in units of the class's spread. Without
+        judges there is neither.
+        """
+        if DOUBT not in judged:
+            return {}
+        rng = np.random.default_rng([runtime.seed, 0xE4])
+        out = {"shared by the doubted": np.zeros(len(heard.labels)), "shared by the believed": np.zeros(len(heard.labels))}
+        for k in np.unique(heard.labels[~heard.reserve]).tolist():
+            mine = heard.labels == k
+            others = ~mine if not mine.all() else mine
+            noise = {view: whitener(centred_within(x[others], heard.labels[others]), self.shrink) for view, x in heard.views.items()}
+            white = np.concatenate([x[mine] @ noise[view] for view, x in heard.views.items()], axis=1)
+            clean = heard.reserve[mine]
+            for values, sign in zip(out.values(), (1.0, -1.0), strict=True):
+                along = shared_by_top(white, sign * judged[DOUBT][mine], ~clean, rng)
+                middle, unit = spread(along)
+                values[mine] = (along - (np.median(along[clean]) if clean.sum() >= _LEAST_CLEAN else middle)) / max(unit, 1e-9)
+        return out
+
     def _decide(
-        self, heard: Heard, shifts: Shifts, single: Mapping[str, np.ndarray], marks: np.ndarray | None
+        self,
+        heard: Heard,
+        shifts: Shifts,
+        single: Mapping[str, np.ndarray],
+        extremes: Mapping[str, np.ndarray],
+        marks: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """(scores (n + m,), flagged (n + m,), p-values (classes,), evidence)."""
         labels, reserve, classes = heard.labels, heard.reserve, heard.classes
@@ -233,6 +270,8 @@ class AudioStego(Detector):
         # A view in which a clip is on the side of the clean ones says nothing of it.
         odd = {view: np.maximum(shifts.everywhere(view, labels), 0.0) for view in VIEWS} | dict(single)
         total = np.sum([surprise(values, reserve) for values in odd.values()], axis=0)
+        if extremes:
+            total += _EXTREMES_COUNT * np.max([surprise(values, reserve) for values in extremes.values()], axis=0)
         total += 0.0 if marks is None else surprise(marks, reserve)
         limits, everything = sum_excess(heard, total, self.sum_share, _SPEND["everything"])
         p, alone = everything, {}
@@ -244,7 +283,9 @@ class AudioStego(Detector):
         together, each, candidates = self._shifted(heard, shifts)
         p = np.minimum(p, np.minimum(together, each.min(1)))
         scores = total.copy()
-        for k in np.flatnonzero(p <= self.alpha).tolist():
+        named = self._named(p)
+        flagged &= named[labels]
+        for k in np.flatnonzero(named).tolist():
             mine = labels == k
             telling = (shifts.p[k] <= _AGREES) | ((shifts.index[k] > self.stands_out) & (together[k] <= self.alpha))
             agreeing = shifts.odds(k, telling)
@@ -253,6 +294,10 @@ class AudioStego(Detector):
         told = {v: {"index": shifts.index[:, c].tolist(), "p": shifts.p[:, c].tolist()} for c, v in enumerate(VIEWS)}
         evidence = {"everything": everything.tolist(), "views": told, "single clips": alone, "candidates": candidates}
         return scores, flagged, p, evidence
+
+    def _named(self, p: np.ndarray) -> np.ndarray:
+        """(classes,) bool."""
+        return np.asarray(p <= np.where(np.arange(len(p)) == p.argmin(), 1.0, _FURTHER) * self.alpha)
 
     def _shifted(self, heard: Heard, shifts: Shifts) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """p-values of the shared patterns: (classes,) of the views in which a class stands out, together; (classes, views) of each view in
