@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +126,28 @@ class Distillation:
         return doubt.looks(again, labels, textures, self.groups, self.ignore, self.distinct, which, self.runtime.seed)
 
     def like_flagged(self, verdict: Verdict) -> np.ndarray:
-        """After `look_at_labels`: (n,) bool, what ``verdict`` flags and what is of one kind with it in its class (`likeness`)."""
+        """After `look_at_labels`: (n,) bool, what ``verdict`` flags and what is of one kind with it in its class (`likeness`,
+        `second_look`)."""
         from tocsin.detectors.likeness import Likeness
+        from tocsin.detectors.second_look import SecondLook
 
         began = time.monotonic()
         alike = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime)
         out = alike.extended(verdict.flagged, verdict.surest)
+        again = SecondLook(self.bench, self.fit, self.groups, self.ignore, self.runtime)
+        out = again.extended(verdict.flagged, out, verdict.surest, self._kept)
         self.timings["likeness"] = time.monotonic() - began
         return out
+
+    def _kept(self, k: int, r: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `second_look` makes in its round ``r`` for class ``k``, as one round more of the store."""
+        number = self.how.rounds + 2 + r * len(self.train.classes) + k  # after those of `look_at_labels` and `_doubt`
+        stored = self.store.read(number)
+        if stored is not None:
+            return stored[0]
+        made = make()
+        self.store.write(number, made, made)
+        return made
 
     def run_in_texture(self, how: ConfusionTraining) -> Distilled:
         """After `run`: the same rows, in the same folds, once more as texture. Its one view a round is the sharpened one."""

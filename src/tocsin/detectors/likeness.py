@@ -72,10 +72,8 @@ class Likeness:
         return out
 
     def _right(self, k: int, flagged: np.ndarray) -> np.ndarray:
-        """(n,) bool: samples whose label fits them better than it fits the median unflagged sample of class ``k``."""
         n = len(flagged)
-        rest = (self.bench.labels.cpu().numpy()[:n] == k) & ~flagged & ~self.ignore
-        return np.asarray(self.fit[:n] > (np.median(self.fit[:n][rest]) if rest.any() else -np.inf))
+        return right(self.fit[:n], self.bench.labels.cpu().numpy()[:n], self.ignore, k, flagged)
 
     def _wrongly_labelled(self, k: int, flagged: np.ndarray) -> bool:
         """Whether there are flagged samples of class ``k`` to learn from, whose labels are wrong, and others to ask about."""
@@ -113,6 +111,12 @@ class Likeness:
                 break
             added = new
         return added
+
+
+def right(fit: np.ndarray, labels: np.ndarray, ignore: np.ndarray, k: int, flagged: np.ndarray) -> np.ndarray:
+    """(n,) bool: samples whose label fits them better than it fits the median unflagged sample of class ``k``; all arguments (n,)."""
+    rest = (labels == k) & ~flagged & ~ignore
+    return np.asarray(fit > (np.median(fit[rest]) if rest.any() else -np.inf))
 
 
 def _odds(

@@ -111,41 +111,44 @@ def _tell(runtime: Runtime, number: int, stage: str, share: float) -> None:
 
 
 def of_poison(odds: np.ndarray, flagged: np.ndarray) -> np.ndarray:
-    """(n,) log odds of being poison from the log ``odds`` of being ``flagged`` (n,) bool: what was not flagged is not known to be clean.
+    """(n,) log odds of being poison from the log ``odds`` of being ``flagged``: what was not flagged is not known to be clean.
+
+    ``flagged`` (m,) bool tells it of the first m; any others are only read.
 
     Elkan and Noto, "Learning classifiers from only positive and unlabeled data", KDD 2008: the chance of being flagged is that of being
     poison times a constant, which is the mean chance of the flagged ones.
     """
     chance = _sigmoid(odds)
-    return np.asarray(logit(np.minimum(chance / chance[flagged].mean(), _CERTAIN)))
+    return np.asarray(logit(np.minimum(chance / chance[: len(flagged)][flagged].mean(), _CERTAIN)))
 
 
-def two_witnesses(odds: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def two_witnesses(odds: np.ndarray, scores: np.ndarray, learned: int | None = None) -> np.ndarray:
     """(n,) log odds of being poison, from what networks say, log ``odds`` (n,), and from ``scores`` (n,) of any scale.
 
     Given what a clip is, the two are taken to be independent (naive Bayes; co-training, Blum and Mitchell 1998): what the one says teaches
     how the other is to be read, by logistic regression, and both together teach it again, for a few rounds. Scores that fall where the odds
-    rise say nothing.
+    rise say nothing. Only the first ``learned`` of the n, if given, teach; the others are known to be clean and are only read.
     """
-    belief = _sigmoid(odds)
+    belief = _sigmoid(odds[:learned])
     before = logit(belief.mean())
     both = odds
     for _ in range(_ROUNDS):
         both = odds - before + _read_by(scores, belief)
-        belief = _sigmoid(both)
+        belief = _sigmoid(both[:learned])
     return both
 
 
 def _read_by(scores: np.ndarray, belief: np.ndarray) -> np.ndarray:
-    """(n,) log odds of poison that ``scores`` speak for, where each clip is poison with the chance ``belief``."""
+    """(n,) log odds of poison that ``scores`` (n,) speak for, where each of the first is poison with the chance ``belief``."""
     from sklearn.linear_model import LogisticRegression
 
-    spread = float(scores.std())
+    theirs = scores[: len(belief)]
+    spread = float(theirs.std())
     if spread < 1e-9:
         return np.full(len(scores), logit(belief.mean()))
-    x = ((scores - scores.mean()) / spread)[:, None]
-    sides = np.repeat([1, 0], len(x))
-    fitted = LogisticRegression(C=float(len(x))).fit(np.concatenate([x, x]), sides, np.concatenate([belief, 1 - belief]))
+    x = ((scores - theirs.mean()) / spread)[:, None]
+    taught, sides = x[: len(belief)], np.repeat([1, 0], len(belief))
+    fitted = LogisticRegression(C=float(len(taught))).fit(np.concatenate([taught, taught]), sides, np.concatenate([belief, 1 - belief]))
     return np.asarray(fitted.decision_function(x)) if fitted.coef_[0, 0] > 0 else np.full(len(scores), logit(belief.mean()))
 
 
