@@ -27,8 +27,8 @@ from tocsin.runtime import Runtime, silent
 
 FOLDS = 3
 """Networks; each judges the part of every class, and of the flagged clips of every class, that it was not taught with."""
-TEACHING = FitSettings(epochs=8, batch=64)
-STEPS = 400
+TEACHING = FitSettings(epochs=15, batch=64)
+STEPS = 200
 """That a network is taught for, at least: of few clips there are more passes."""
 LEAST = 12
 """Flagged clips of a class that are learned from, at least: four in each part."""
