@@ -38,7 +38,7 @@ is above the typical one; each statistic of single clips. A share a of poison in
 (1 - a)^m, so most of it goes to one test."""
 _PROVED = 20.0
 """What the scores of flagged clips are raised by, to be above those of classes that are not named."""
-_EXTREMES_COUNT = 2.0
+_WEIGHT = 2.0
 """How much what the most doubted or believed clips share counts in the sum, where other statistics count once: it reads all views."""
 _AGREES = 0.05
 """In a class that is named, a view's shifted clips are flagged too if its own test, uncorrected, comes to this."""
@@ -203,11 +203,14 @@ class AudioStego(Detector):
         out = {}
         for view, x in heard.views.items():
             for k in np.unique(heard.labels).tolist():
-                mine = heard.labels == k
-                others = ~mine if not mine.all() else mine
-                spread = centred_within(x[others], heard.labels[others] * self.voices + heard.voice[k][others])
-                out[k, view] = np.asarray(x[mine] @ whitener(spread, self.shrink))
+                out[k, view] = self._in_units(heard, k, x, heard.labels * self.voices + heard.voice[k])
         return out
+
+    def _in_units(self, heard: Heard, k: int, x: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """(size of class k, d): the class's rows of ``x`` (n + m, d), in units of how other classes' spread within ``cells`` (n + m,)."""
+        mine = heard.labels == k
+        others = ~mine if not mine.all() else mine
+        return np.asarray(x[mine] @ whitener(centred_within(x[others], cells[others]), self.shrink))
 
     def _shifts(self, heard: Heard, whitened: Mapping[tuple[int, str], np.ndarray], runtime: Runtime) -> Shifts:
         found: dict[tuple[int, str], Shift] = {}
@@ -246,9 +249,7 @@ class AudioStego(Detector):
         out = {"shared by the doubted": np.zeros(len(heard.labels)), "shared by the believed": np.zeros(len(heard.labels))}
         for k in np.unique(heard.labels[~heard.reserve]).tolist():
             mine = heard.labels == k
-            others = ~mine if not mine.all() else mine
-            noise = {view: whitener(centred_within(x[others], heard.labels[others]), self.shrink) for view, x in heard.views.items()}
-            white = np.concatenate([x[mine] @ noise[view] for view, x in heard.views.items()], axis=1)
+            white = np.concatenate([self._in_units(heard, k, x, heard.labels) for x in heard.views.values()], axis=1)
             clean = heard.reserve[mine]
             for values, sign in zip(out.values(), (1.0, -1.0), strict=True):
                 along = shared_by_top(white, sign * judged[DOUBT][mine], ~clean, rng)
@@ -271,7 +272,7 @@ class AudioStego(Detector):
         odd = {view: np.maximum(shifts.everywhere(view, labels), 0.0) for view in VIEWS} | dict(single)
         total = np.sum([surprise(values, reserve) for values in odd.values()], axis=0)
         if extremes:
-            total += _EXTREMES_COUNT * np.max([surprise(values, reserve) for values in extremes.values()], axis=0)
+            total += _WEIGHT * np.max([surprise(values, reserve) for values in extremes.values()], axis=0)
         total += 0.0 if marks is None else surprise(marks, reserve)
         limits, everything = sum_excess(heard, total, self.sum_share, _SPEND["everything"])
         p, alone = everything, {}
