@@ -5,7 +5,8 @@ python benchmarks/speech_audit.py --out benchmarks/results/speech_audit.jsonl --
 python benchmarks/speech_audit.py --out benchmarks/results/speech_audit.jsonl --seeds 0 1 2 --data commands --attacks clean
 
 What is audited: FSDD's official training split, or as many clips of ten command words, less a reserve of 300 drawn by class; speakers are
-not named. Or ``espeak``, synthetic speech (extra demo-speech): 3,000 clips, a reserve of 1,000, speakers named. The target is class seed
+not named. Or (``all-commands``) every clip of those words that is not in the test, 5,134, less a reserve of a tenth.
+Or ``espeak``, synthetic speech (extra demo-speech): 3,000 clips, a reserve of 1,000, speakers named. The target is class seed
 mod 10. Each line: the verdict of the default for speech and of each member, with the canaries they found; the share of planted clips (TPR)
 and of others (FPR) flagged; the areas under the curve inside the target class; and whether the attack works at all: ASR of the usual victim
 trained on the poisoned clips, and of one trained on clean clips (the control). ``drl-clba`` is what its cache holds or takes minutes to
@@ -65,7 +66,7 @@ def sets(data: str, seed: int) -> tuple[Dataset, Dataset, Dataset]:
     if data == "commands":
         whole = whole[np.sort(np.random.default_rng([seed, 5]).permutation(len(whole))[:COMMANDS])]
     whole, test = replace(whole, groups=None), replace(test, groups=None)
-    held = np.isin(np.arange(len(whole)), draw(whole, RESERVE, seed))
+    held = np.isin(np.arange(len(whole)), draw(whole, round(len(whole) / 10) if data == "all-commands" else RESERVE, seed))
     return whole[~held], whole[held], test
 
 
@@ -124,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data", nargs="+", default=["fsdd"], choices=["fsdd", "commands", "espeak"])
+    parser.add_argument("--data", nargs="+", default=["fsdd"], choices=["fsdd", "commands", "all-commands", "espeak"])
     parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=list(ATTACKS))
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.02])
     parser.add_argument("--members", nargs="+", default=list(Audible().members))

@@ -3,7 +3,7 @@
 To name a class, little may be assumed of what its poison is. Once it is named there are examples, the flagged clips, and a network can be
 taught to know them; a backdoor is, after all, what networks learn easily. It is taught with mistakes on both sides, clean clips that were
 flagged and poison that was not, but no clip is judged by a network that it taught. What the networks say and what was said before are two
-witnesses, who learn from each other how far either is to be trusted.
+witnesses, who learn from each other how far either is to be trusted; what both are sure of is taught once more, to further networks.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ OTHERS = 4000
 KNOWN_AGAIN = 0.85
 """How often, at least, the networks must put a flagged clip above one of the class's reserve. Where they do not, they have not learned
 what the flagged ones have in common, and have no say."""
+HEARINGS = 2
+"""In the second only what the first is sure of is taught: a natural group of clips that was flagged by mistake is learned as well as
+poison is."""
+ONE_OF = 30
+"""Sure are the clips that are as likely poison as not, and that networks put above all but one in so many of the class's reserve."""
+_LEAST_ODDS = math.log(LEAST_SHARE / (1 - LEAST_SHARE))
 _ROUNDS = 5
 _CERTAIN = 1 - 1e-6
 
@@ -50,22 +56,36 @@ def heard_again(
     and what was flagged at first; ``scores`` (N,) what was said of the clips then, comparable within a class. A clip is flagged if of
     clips such as it at least `LEAST_SHARE` are poison.
     """
-    n, flagged, order, told = len(train), flagged.copy(), np.full(len(train), np.nan), {}
-    named = [k for k in named if (flagged & real & (train.labels == k)).sum() >= LEAST]
-    odds = odds_of_kind(train, reserve, real, flagged, named, runtime) if named else np.empty(0)
-    for k in named:
-        mine = np.flatnonzero(real & (train.labels == k))
-        before = flagged[mine]
-        both = two_witnesses(of_poison(odds[mine], before), scores[mine])
-        after = both >= math.log(LEAST_SHARE / (1 - LEAST_SHARE))
-        known = outranked(odds[mine][before], odds[n:][reserve.labels == k])
-        told[k] = {
-            "before": int(before.sum()), "kept": int((before & after).sum()), "added": int((after & ~before).sum()),
-            "known again": known, "believed": known >= KNOWN_AGAIN,
-        }  # fmt: skip
-        if known >= KNOWN_AGAIN:
-            flagged[mine], order[mine] = after, both
-    return flagged, order, told
+    n, labels, after, both, told = len(train), train.labels, flagged.copy(), np.full(len(train), np.nan), {}
+    taught, unsure, heard = flagged, np.zeros(n, bool), []
+    rows = {k: np.flatnonzero(real & (labels == k)) for k in named}
+    for hearing in range(HEARINGS):
+        rows = {k: mine for k, mine in rows.items() if taught[mine].sum() >= LEAST}
+        if not rows:
+            break
+        heard.append(odds_of_kind(train, reserve, real, taught, list(rows), runtime, unsure, hearing))
+        odds, sure = np.mean(heard, axis=0), np.zeros(n, bool)
+        for k, mine in rows.items():
+            own = odds[n:][reserve.labels == k]
+            if not hearing:
+                known = outranked(odds[mine][flagged[mine]], own)
+                told[k] = {"known again": known, "believed": known >= KNOWN_AGAIN}
+            both[mine] = two_witnesses(of_poison(odds[mine], taught[mine]), scores[mine])
+            sure[mine] = (both[mine] >= 0) & (odds[mine] > all_but_few(own))
+            after[mine] = both[mine] >= _LEAST_ODDS
+        rows = {k: mine for k, mine in rows.items() if told[k]["believed"]}
+        taught, unsure = sure, (flagged | after) & ~sure
+    for k in told:
+        before, now = (flags[real & (labels == k)] for flags in (flagged, after))
+        told[k] |= {"before": int(before.sum()), "kept": int((before & now).sum()), "added": int((now & ~before).sum())}
+    deaf = ~real | ~np.isin(labels, [k for k in told if told[k]["believed"]])
+    after[deaf], both[deaf] = flagged[deaf], np.nan
+    return after, both, told
+
+
+def all_but_few(clean: np.ndarray) -> float:
+    """The value that no more than one in `ONE_OF` of the known ``clean`` (m,) exceeds."""
+    return float(np.sort(clean)[::-1][len(clean) // ONE_OF])
 
 
 def outranked(high: np.ndarray, low: np.ndarray) -> float:
@@ -77,14 +97,22 @@ def outranked(high: np.ndarray, low: np.ndarray) -> float:
 
 
 def odds_of_kind(
-    train: Dataset, reserve: Dataset, real: np.ndarray, flagged: np.ndarray, named: Sequence[int], runtime: Runtime
+    train: Dataset,
+    reserve: Dataset,
+    real: np.ndarray,
+    flagged: np.ndarray,
+    named: Sequence[int],
+    runtime: Runtime,
+    unsure: np.ndarray | None = None,
+    hearing: int = 0,
 ) -> np.ndarray:
     """(N + m,) log odds that a clip of one of the ``named`` classes, inspected or in the reserve, is of the kind of its flagged clips and
     not of that of its others, by networks that were not taught with it; NaN for clips of other classes.
 
-    The flagged clips of each named class are taught as a class of their own, beside all words and the reserve.
+    The flagged clips of each named class are taught as a class of their own, beside all words and the reserve. Those of which one is
+    ``unsure`` (N,) bool are judged, but teach nothing. Each ``hearing`` draws other parts and other networks.
     """
-    classes, rng = len(train.classes), np.random.default_rng([runtime.seed, 0x2E])
+    classes, rng = len(train.classes), np.random.default_rng([runtime.seed, 0x2E, *[hearing] * (hearing > 0)])
     asked = real & np.isin(train.labels, named)
     others = np.flatnonzero(real & ~asked)
     rows = np.sort(np.concatenate([np.flatnonzero(asked), rng.permutation(others)[:OTHERS]]))
@@ -95,11 +123,13 @@ def odds_of_kind(
     maps = (maps - maps.mean()) / max(float(maps.std()), 1e-3)
     words = np.concatenate([train.labels[rows], reserve.labels])
     place = np.concatenate([rows, len(train) + np.arange(len(reserve))])
-    kind, odds = Maps(), np.full(len(train) + len(reserve), np.nan)
-    for number, part in enumerate(parts(taught, FOLDS, runtime.seed)):
-        network = build_network(kind.network, 1, classes + len(named), runtime.seed + number)
-        how = replace(TEACHING, epochs=max(TEACHING.epochs, math.ceil(STEPS * TEACHING.batch / int((~part).sum()))))
-        fit(network, maps[~part], taught[~part], kind, how, replace(runtime, progress=partial(_tell, runtime, number)))
+    teaching = np.ones(len(place), bool) if unsure is None else np.append(~unsure[rows], np.ones(len(reserve), bool))
+    kind, odds, first = Maps(), np.full(len(train) + len(reserve), np.nan), runtime.seed + FOLDS * hearing
+    for number, part in enumerate(parts(taught, FOLDS, first)):
+        network, learned = build_network(kind.network, 1, classes + len(named), first + number), teaching & ~part
+        how = replace(TEACHING, epochs=max(TEACHING.epochs, math.ceil(STEPS * TEACHING.batch / int(learned.sum()))))
+        ticking = replace(runtime, progress=partial(_tell, runtime, FOLDS * hearing + number))
+        fit(network, maps[learned], taught[learned], kind, how, ticking)
         judged = np.flatnonzero(part & np.isin(words, named))
         logits, at = predict(network, maps[judged], kind, replace(runtime, progress=silent)), np.arange(len(judged))
         odds[place[judged]] = logits[at, classes + np.searchsorted(named, words[judged])] - logits[at, words[judged]]
@@ -107,7 +137,7 @@ def odds_of_kind(
 
 
 def _tell(runtime: Runtime, number: int, stage: str, share: float) -> None:
-    runtime.progress("hearing suspects again", (number + share) / FOLDS)
+    runtime.progress("hearing suspects again", (number + share) / (FOLDS * HEARINGS))
 
 
 def of_poison(odds: np.ndarray, flagged: np.ndarray) -> np.ndarray:
