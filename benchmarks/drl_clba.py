@@ -1,9 +1,12 @@
-"""DRL-CLBA on spoken digits: does it work, and does the agent matter? docs/drl-clba.md shows the results. Needs soundfile and the extra rl.
+"""DRL-CLBA on speech: does it work, and does the agent matter? docs/drl-clba.md shows the results. Needs soundfile and the extra rl.
 
     python benchmarks/drl_clba.py attack --out benchmarks/results/drl_clba.jsonl
     python benchmarks/drl_clba.py attack --modes collide+stego stego none --victims tc-resnet8 --seeds 0 --out ...
+    python benchmarks/drl_clba.py attack --data commands --modes collide+stego --victims tc-resnet8 --seeds 0 1 2 --out ...
     python benchmarks/drl_clba.py queries --seeds 0 1 2 --out benchmarks/results/drl_clba_queries.jsonl
 
+Data: FSDD's official split, or 2,700 clips of ten command words, drawn once, no speaker of which is in the test (real.py). The target is
+class 0 of FSDD; of the command words, which are not equally frequent, the seed-th of those that have the clips for the rate, in turn.
 ``attack``: one line for each mode, victim and seed. Victims are networks trained from scratch on the poisoned set, or the surrogate
 fine-tuned on it, or with a new last layer; the control is the same trigger on a victim of the same kind trained on clean data with another
 seed. ``queries``: one line for each searcher or agent, budget of queries and seed, on target-class clips (30 %) that no agent learned on;
@@ -35,6 +38,7 @@ from tocsin.attacks.collision_scene import Scene, Weights
 from tocsin.attacks.collision_search import SEARCHERS, outcome, search
 from tocsin.attacks.drl_clba import MODES
 from tocsin.attacks.drl_clba_training import Crafter, episode_of, weights_of
+from tocsin.attacks.stamps import rows_for
 from tocsin.bench.provenance import provenance
 from tocsin.data.dataset import Dataset
 from tocsin.kinds import Kind, SpeechKind, kind_of
@@ -52,6 +56,7 @@ BUDGETS = (6, 30, 150, 400)
 WRONG_KEYS = 8
 HEARD = 100
 """Clips whose audibility is measured."""
+COMMANDS = 2700
 Line = dict[str, Any]
 
 
@@ -73,6 +78,13 @@ def probed(model: Classifier, data: Dataset, kind: Kind, runtime: Runtime) -> Cl
     return model
 
 
+def commands() -> tuple[Dataset, Dataset]:
+    """(train, test): as many clips of ten command words as FSDD's training split has, at their own frequencies; all test clips."""
+    train, test = real.commands()
+    return train[np.sort(np.random.default_rng(0).permutation(len(train))[:COMMANDS])], test
+
+
+DATA: dict[str, Callable[[], tuple[Dataset, Dataset]]] = {"fsdd": real.fsdd, "commands": commands}
 REGIMES: dict[str, Callable[[Classifier, Dataset, Kind, Runtime], Classifier]] = {"finetune": finetuned, "probe": probed}
 
 
@@ -98,9 +110,9 @@ class Clock:
 class Bench:
     """The data, and what was learned on them."""
 
-    def __init__(self, settings: dict[str, str], device: str, folder: Path) -> None:
-        self.train, self.test = real.fsdd()
-        self.settings, self.device, self.folder, self.clock = settings, device, folder, Clock()
+    def __init__(self, data: str, settings: dict[str, str], device: str, folder: Path) -> None:
+        self.train, self.test = DATA[data]()
+        self.data, self.settings, self.device, self.folder, self.clock = data, settings, device, folder, Clock()
         self.clean = cache(lambda victim, seed: self.trained(self.train, victim, seed, seed + 1000))
         self.attack = cache(self.prepared)
 
@@ -110,9 +122,13 @@ class Bench:
     def prepared(self, seed: int) -> tuple[DrlClba, dict[str, float]]:
         """The attack learned from ``seed``, and the seconds by stage that this took; none where the cache had it."""
         self.clock.taken()
-        attack = build("drl-clba", **self.settings).prepared(self.train, self.runtime(seed))
+        attack = build("drl-clba", **self.settings)
         assert isinstance(attack, DrlClba)
-        return attack, self.clock.taken()
+        if self.data == "commands" and "target" not in self.settings:
+            counts = np.bincount(self.train.labels)
+            able = np.flatnonzero(counts >= rows_for("rate", attack.rate, len(self.train)))
+            attack = replace(attack, target=int(able[seed % len(able)]))
+        return attack.prepared(self.train, self.runtime(seed)), self.clock.taken()
 
     def trained(self, data: Dataset, victim: str, seed: int, own: int) -> tuple[Classifier, Kind]:
         """A victim of the attack learned from ``seed``; what is random about itself comes from ``own``."""
@@ -134,7 +150,7 @@ class Bench:
         victim, control = self.trained(result.dataset, network, seed, seed), self.clean(network, seed)
         seconds = time.perf_counter() - began
         assert isinstance(result.attack, DrlClba)
-        line: Line = {"planted": len(result.planted), "figures": ready.figures(), "facts": facts_of(result.attack)}
+        line: Line = {"target": ready.target, "planted": len(result.planted), "figures": ready.figures(), "facts": facts_of(result.attack)}
         for amplification in AMPLIFICATIONS:
             trial = Trial.of(replace(result.attack, amplification=amplification), self.test)
             got, plain = (measure(*self.seen(model), self.runtime(seed), trial) for model in (victim, control))
@@ -247,6 +263,7 @@ AGENTS: dict[str, tuple[Variant, dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["attack", "queries"])
+    parser.add_argument("--data", default="fsdd", choices=list(DATA))
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
     parser.add_argument("--victims", nargs="+", default=list(VICTIMS))
     parser.add_argument("--searchers", nargs="+", default=[*SEARCHERS, *AGENTS], choices=[*SEARCHERS, *AGENTS])
@@ -258,8 +275,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     settings = dict(word.split("=", 1) for word in args.settings)
-    bench = Bench(settings, args.device, args.cache)
-    about = {"part": args.part, "data": "fsdd", "settings": settings, "weights": asdict(Weights())}
+    bench = Bench(args.data, settings, args.device, args.cache)
+    about = {"part": args.part, "data": args.data, "settings": settings, "weights": asdict(Weights())}
     lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     key = lambda line: json.dumps([line[k] for k in ("part", "data", "settings", "row", "victim", "seed")])  # noqa: E731
     done = {key(line) for line in lines}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from dataclasses import replace
 
@@ -131,6 +132,34 @@ def test_the_class_bounds_the_rate(ready: DrlClba, data: Dataset) -> None:
         planted(ready, data, rate=0.5)
 
 
+@pytest.mark.parametrize("mode", ["collide", "collide+stego", "stego"])
+def test_where_the_rate_takes_the_whole_class_a_tenth_is_changed_faintly(ready: DrlClba, data: Dataset, mode: str) -> None:
+    own = np.flatnonzero(data.labels == 1)
+    result = planted(ready, data, rate=len(own) / len(data), mode=mode)
+    np.testing.assert_array_equal(result.planted, own)
+    assert (result.dataset.inputs[own] != data.inputs[own]).any(axis=1).all()
+    dose = of(result.attack).facts()["dose"]
+    weak = dose < 1
+    assert weak.sum() == int(np.ceil(0.1 * len(own)))
+    np.testing.assert_allclose(dose[weak], ready.faint_dose)
+    whole = planted(ready, data, rate=len(own) / len(data), mode=mode, faint=0)
+    np.testing.assert_array_equal(result.dataset.inputs[own[~weak]], whole.dataset.inputs[own[~weak]])
+    change, full = (np.abs(r.dataset.inputs[own[weak]] - data.inputs[own[weak]].astype(float)).sum() for r in (result, whole))
+    assert 0 < change < 0.5 * full
+
+
+def test_clean_clips_of_the_class_stand_for_faint_ones(ready: DrlClba, data: Dataset) -> None:
+    """Where the rate leaves a tenth of the class clean, ``faint`` changes nothing; where it leaves less, the rest is faint."""
+    own = int((data.labels == 1).sum())
+    for left, weak in ((own // 2, 0), (math.ceil(0.1 * own), 0), (1, math.ceil(0.1 * own) - 1)):
+        with_it, without = (planted(ready, data, rate=(own - left) / len(data), faint=faint) for faint in (0.1, 0))
+        assert (of(with_it.attack).facts()["dose"] < 1).sum() == weak
+        if not weak:
+            np.testing.assert_array_equal(with_it.dataset.inputs, without.dataset.inputs)
+    dirty = of(planted(ready, data, mode="dirty_stego", rate=0.3).attack).facts()
+    assert (dirty["dose"] == 1).all()
+
+
 def test_a_set_of_one_class_is_refused(data: Dataset) -> None:
     with pytest.raises(InputError, match="it needs some, and so do other classes"):
         small().prepared(data[data.labels == 1], CPU)
@@ -158,6 +187,8 @@ def test_without_the_extra_it_says_how_to_get_it(data: Dataset, monkeypatch: pyt
         ({"gamma": 1.5}, "gamma"),
         ({"select": "hard", "judges": 0}, "select"),
         ({"anchors": "far"}, "anchors"),
+        ({"faint": -0.1}, "faint"),
+        ({"faint_dose": 0}, "faint_dose"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, object], word: str) -> None:

@@ -8,6 +8,7 @@ the target class, whose label they keep, towards those anchors.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
@@ -58,7 +59,7 @@ class DrlClba(LearnedSpeechAttack):
 
     name = "drl-clba"
     kinds = frozenset({"speech"})
-    not_learned = frozenset({"rate", "mode", "select", "amplification"})
+    not_learned = frozenset({"rate", "mode", "select", "faint", "faint_dose", "amplification"})
 
     rate: float = 0.1
     """Share of the *whole* training set that is poisoned; all of it comes from the target class, whose size bounds it."""
@@ -69,6 +70,11 @@ class DrlClba(LearnedSpeechAttack):
     on clips of other classes, whose label changes; none: nothing is planted, for the trigger's success on clean victims."""
     select: Literal["random", "hard"] = "random"
     """random: any clips of the class; hard: those that the judges are least sure of."""
+    faint: float = 0.1
+    """At least this share of the target class is never changed more than faintly, so that a victim still hears what the word sounds like:
+    where the rate leaves fewer of its clips clean, so many poisons are weak as are missing. 0: every poison is whole."""
+    faint_dose: float = 0.1
+    """A faint poison has so much of the gains that bend it and of the trigger's."""
     amplification: float = 1.0
     """The test-time trigger has so many times the gains of the planted one."""
     bits: int = 16
@@ -130,6 +136,8 @@ class DrlClba(LearnedSpeechAttack):
 
     def __post_init__(self) -> None:
         stamps.check_share("rate", self.rate)
+        if not (0 <= self.faint <= 1 and 0 < self.faint_dose <= 1):
+            raise InputError(f"faint {self.faint}, faint_dose {self.faint_dose}: allowed are faint from 0 to 1, faint_dose above 0 up to 1")
         stamps.check_positive(self, "keys", "amplification", "beta_db", "embed_steps", "epochs", "judge_epochs", "batches", "pool", "kappa")
         speech.check_place(self, field="mode", allowed=get_args(Mode))
         speech.check_place(self, field="select", allowed=("random", "hard"))
@@ -165,8 +173,9 @@ class DrlClba(LearnedSpeechAttack):
         planted = attack._drawn(dataset, rng, made)
         attack.check_clips(dataset.inputs)
         clips = np.array(dataset.inputs[planted])
-        result, facts = attack._crafter().craft(clips, made.bent, made.hidden, rng)
-        facts |= {"rows": planted, **_hashes(clips, result)}
+        dose = attack._doses(dataset, len(planted), made, rng)
+        result, facts = attack._crafter().craft(clips, made.bent, made.hidden, dose, rng)
+        facts |= {"rows": planted, "dose": dose, **_hashes(clips, result)}
         known = replace(attack, learned={**attack.learned, **{f"{FACT}{name}": value for name, value in facts.items()}})
         return stamps.plant(known, dataset, planted, stamp=lambda _: result)
 
@@ -188,6 +197,15 @@ class DrlClba(LearnedSpeechAttack):
             sure = self._crafter().sure(np.asarray(dataset.inputs[pool]))
             pool = pool[np.argsort(sure, kind="stable")[:count]]
         return stamps.draw(rng, pool, count, "rate", n)
+
+    def _doses(self, dataset: Dataset, count: int, made: Made, rng: np.random.Generator) -> np.ndarray:
+        """(count,) float32: how much of its change each poison gets, 1 or ``faint_dose``."""
+        own = int((dataset.labels == self.target).sum())
+        missing = math.ceil(self.faint * own - 1e-9) - (own - count) if made.clean else 0  # of the share, beside the clean clips
+        doses = np.ones(count, np.float32)
+        if missing > 0:
+            doses[rng.choice(count, missing, replace=False)] = self.faint_dose
+        return doses
 
     def _crafter(self) -> Crafter:
         from tocsin.attacks.drl_clba_training import Crafter

@@ -99,22 +99,30 @@ class Crafter:
         tensors = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in (clips, anchors, self.mean, self.basis))
         return Scene(self.surrogate, self.judges, grid_of(attack), weights_of(attack), attack.target, *tensors), source
 
-    def craft(self, clips: np.ndarray, bent: bool, hidden: bool, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Poisons int16 (N, T) from ``clips`` int16 (N, T), and facts of each (2.7): see docs/drl-clba.md."""
-        facts, result = {"sure_before": self.sure(clips)}, clips
+    def craft(
+        self, clips: np.ndarray, bent: bool, hidden: bool, dose: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Poisons int16 (N, T) from ``clips`` int16 (N, T), and facts of each (2.7): see docs/drl-clba.md.
+
+        ``dose`` (N,) float32 scales a clip's gains, those that bend it and the trigger's.
+        """
+        facts, result = {"sure_before": self.sure(clips)}, clips.copy()
         if bent:
-            result, more = self._bend(clips, rng)
+            result, more = self._bend(clips, dose, rng)
             facts |= more
         facts["code"] = codes_of(result, self.key, self.attack.code) if hidden else np.empty((len(clips), 0), np.uint8)
         if hidden:
-            result = self.hide(result)
+            for strength in np.unique(dose):
+                part = dose == strength
+                result[part] = self.hide(result[part], float(strength))
         return result, {**facts, "sure_after": self.sure(result), **heard_of(clips, result, self.surrogate.kind.rate)}
 
-    def _bend(self, clips: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _bend(self, clips: np.ndarray, dose: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         assert self.policy is not None
         scene, source = self.scene(clips, rng)
         rows = torch.arange(len(scene), device=scene.clips.device)
         actions, _ = roll_out(scene, self.policy, episode_of(self.attack), rows)
+        actions = actions * torch.from_numpy(dose).to(actions)[:, None]
         out = np.empty_like(clips)
         with torch.no_grad():
             for part in torch.split(rows, _BATCH):
