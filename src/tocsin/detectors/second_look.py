@@ -20,7 +20,7 @@ from torch import Tensor
 from tocsin.detectors.confusion import PretrainSettings, pretrain
 from tocsin.detectors.decide import LEAST_SHARE, OWN_LEAST, cut
 from tocsin.detectors.likeness import WRONG, right
-from tocsin.detectors.second_hearing import KNOWN_AGAIN, of_poison, outranked, two_witnesses
+from tocsin.detectors.second_hearing import of_poison, outranked, two_witnesses
 from tocsin.detectors.workbench import Bench, side_by_side, sweep
 from tocsin.runtime import Runtime, Ticker
 
@@ -32,6 +32,9 @@ LEAST = 12
 """Samples that are taught, at least: four in each part."""
 OTHERS = 20_000
 """Unflagged samples of other classes that are taught beside, at most."""
+KNOWN_AGAIN = 0.75
+"""How often, at least, the networks must put a flagged sample above one of the class's reserve. Flags that mean nothing come to a half;
+where a third of the flagged ones is clean the best there can be is five sixths, and the rounds drop them from the teaching."""
 NEWS = 0.15
 """So many further samples, as a share of the flagged ones, must be as likely poison as not after the first round; else nothing is added.
 Where all poison is flagged already, the networks' mistakes come to less: 4 to 9 % (development; docs/confusion-training.md)."""
