@@ -3,6 +3,7 @@
 python benchmarks/speech_audit.py --out benchmarks/results/speech_audit.jsonl --seeds 0 1 2
 python benchmarks/speech_audit.py --out benchmarks/results/speech_audit.jsonl --seeds 0 1 2 3 4 5 6 7 8 9 --attacks clean
 python benchmarks/speech_audit.py --out benchmarks/results/speech_audit.jsonl --seeds 0 1 2 --data commands --attacks clean
+python benchmarks/speech_audit.py --out benchmarks/results/speech_gates.jsonl --seeds 0 1 2 --data all-commands --members
 
 What is audited: FSDD's official training split, or as many clips of ten command words, less a reserve of 300 drawn by class; speakers are
 not named. Or (``all-commands``) every clip of those words that is not in the test, 5,134, less a reserve of a tenth.
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import real
+from tocsin.attacks.base import Poisoned
 from tocsin.auditing import controlled
 from tocsin.bench.provenance import peak_rss_mb, provenance
 from tocsin.data.dataset import Dataset
@@ -83,21 +85,38 @@ def area(truth: np.ndarray, scores: np.ndarray) -> float | None:
 
 
 def cell(data: str, row: str, rate: float, seed: int, members: tuple[str, ...], gate: bool) -> dict[str, Any]:
-    """One audit of one set. The attack and the truth never reach the audit."""
+    """One set: its audit by the ``members``, if any, and whether its attack works. The attack and the truth never reach the audit."""
     runtime = Runtime("cpu", seed)
-    train, reserve, test = sets(data, seed)
+    train, _, test = sets(data, seed)
     name, settings = ATTACKS[row]
     target = seed % len(train.classes)
     poisoned = poison(train, build(name, **settings, **({} if name == "none" else {"rate": rate, "target": target})), seed, runtime)
-    truth = np.zeros(len(train), bool)
-    truth[poisoned.planted] = True
-    mine = train.labels == target if row == "clean" else poisoned.dataset.labels == target
-    asked = [member for member in Audible().built() if member.name in members]  # at the parts of alpha they have in the whole
-    heard = [controlled(member, poisoned.dataset, reserve, runtime) for member in asked]
-    found = Audible(members=members).merged([findings for findings, _ in heard], poisoned.dataset, reserve, runtime)
     line: dict[str, Any] = {
         "data": data, "row": row, "rate": rate, "seed": seed, "members": list(members), "recipe": poisoned.recipe, "target": target,
-        "samples": len(train), "planted": int(truth.sum()), "found": found.found,
+        "samples": len(train), "planted": len(poisoned.planted),
+    }  # fmt: skip
+    if members:
+        line |= audited(poisoned, data, seed, members)
+    if gate and len(poisoned.planted):
+        trial = Trial.of(poisoned.attack, test)
+        works, clean = (
+            measured(trained(poisoned.dataset, NETWORK, runtime=runtime), test, trial),
+            measured(control(data, seed), test, trial),
+        )
+        line |= {"asr": works.asr, "acc": works.acc, "control_asr": clean.asr, "clean_acc": clean.acc}
+    return line
+
+
+def audited(poisoned: Poisoned, data: str, seed: int, members: tuple[str, ...]) -> dict[str, Any]:
+    """What the ``members`` and their joint verdict say of the ``poisoned`` set, and how much of that is right."""
+    runtime, reserve, inspected, target = Runtime("cpu", seed), sets(data, seed)[1], poisoned.dataset, seed % len(poisoned.dataset.classes)
+    truth = np.isin(np.arange(len(inspected)), poisoned.planted)
+    mine = inspected.labels == target
+    asked = [member for member in Audible().built() if member.name in members]  # at the parts of alpha they have in the whole
+    heard = [controlled(member, inspected, reserve, runtime) for member in asked]
+    found = Audible(members=members).merged([findings for findings, _ in heard], inspected, reserve, runtime)
+    return {
+        "found": found.found,
         "named": [c.index for c in found.classes if c.suspect], "p": [c.p_value for c in found.classes],
         "tpr": float(found.flagged[truth].mean()) if truth.any() else None, "fpr": float(found.flagged[~truth].mean()),
         "auc_in_class": area(truth[mine], found.scores[mine]),
@@ -111,14 +130,6 @@ def cell(data: str, row: str, rate: float, seed: int, members: tuple[str, ...], 
         },
         "peak_rss_mb": peak_rss_mb(),
     }  # fmt: skip
-    if gate and truth.any():
-        trial = Trial.of(poisoned.attack, test)
-        works, clean = (
-            measured(trained(poisoned.dataset, NETWORK, runtime=runtime), test, trial),
-            measured(control(data, seed), test, trial),
-        )
-        line |= {"asr": works.asr, "acc": works.acc, "control_asr": clean.asr, "clean_acc": clean.acc}
-    return line
 
 
 def main() -> None:
@@ -128,7 +139,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["fsdd"], choices=["fsdd", "commands", "all-commands", "espeak"])
     parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=list(ATTACKS))
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.02])
-    parser.add_argument("--members", nargs="+", default=list(Audible().members))
+    parser.add_argument("--members", nargs="*", default=list(Audible().members), help="none: audit nothing")
     parser.add_argument("--no-gate", action="store_true", help="train no victims")
     args = parser.parse_args()
     key = ("data", "row", "rate", "seed", "members")
