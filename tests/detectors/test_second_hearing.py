@@ -102,6 +102,7 @@ def test_clips_of_which_one_is_unsure_are_judged_and_teach_nothing(
 
 
 def test_few_of_the_reserve_may_be_above_what_is_sure() -> None:
+    assert all_but_few(np.empty(0)) == np.inf
     values = np.random.default_rng(0).permutation(61).astype(float)
     assert [int((values[values < count] > all_but_few(values[values < count])).sum()) for count in (1, 29, 30, 59, 60)] == [0, 0, 1, 1, 2]
 
@@ -117,6 +118,14 @@ def test_canaries_and_few_flags_are_left_alone(coloured: tuple[Dataset, Dataset,
     after, order, told = heard_again(train, reserve, np.ones(len(train), bool), few, [k], truth.astype(float), CPU)
     np.testing.assert_array_equal(after, few)
     assert not told
+
+
+def test_a_class_without_reserve_clips_keeps_its_first_flags(coloured: tuple[Dataset, Dataset, np.ndarray, int]) -> None:
+    train, reserve, truth, k = coloured
+    after, order, told = heard_again(train, reserve[reserve.labels != k], np.ones(len(train), bool), truth, [k], truth.astype(float), CPU)
+    assert not told[k]["believed"]
+    np.testing.assert_array_equal(after, truth)
+    assert np.isnan(order).all()
 
 
 def test_two_witnesses_are_worth_what_they_know() -> None:

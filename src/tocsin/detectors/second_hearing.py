@@ -84,8 +84,8 @@ def heard_again(
 
 
 def all_but_few(clean: np.ndarray) -> float:
-    """The value that no more than one in `ONE_OF` of the known ``clean`` (m,) exceeds."""
-    return float(np.sort(clean)[::-1][len(clean) // ONE_OF])
+    """The value that no more than one in `ONE_OF` of the known ``clean`` (m,) exceeds; infinity where there are none to go by."""
+    return float(np.sort(clean)[::-1][len(clean) // ONE_OF]) if len(clean) else math.inf
 
 
 def outranked(high: np.ndarray, low: np.ndarray) -> float:
