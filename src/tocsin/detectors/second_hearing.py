@@ -73,11 +73,12 @@ def heard_again(
             both[mine] = two_witnesses(of_poison(odds[mine], taught[mine]), scores[mine])
             sure[mine] = (both[mine] >= 0) & (odds[mine] > all_but_few(own))
             after[mine] = both[mine] >= _LEAST_ODDS
-        rows = {k: mine for k, mine in rows.items() if told[k]["believed"]}
+        rows = {k: mine for k, mine in rows.items() if told[k]["believed"]}  # what was not learned is not taught again
         taught, unsure = sure, (flagged | after) & ~sure
     for k in told:
         before, now = (flags[real & (labels == k)] for flags in (flagged, after))
         told[k] |= {"before": int(before.sum()), "kept": int((before & now).sum()), "added": int((now & ~before).sum())}
+    # Where the networks have no say all stays as it was.
     deaf = ~real | ~np.isin(labels, [k for k in told if told[k]["believed"]])
     after[deaf], both[deaf] = flagged[deaf], np.nan
     return after, both, told
@@ -112,7 +113,7 @@ def odds_of_kind(
     The flagged clips of each named class are taught as a class of their own, beside all words and the reserve. Those of which one is
     ``unsure`` (N,) bool are judged, but teach nothing. Each ``hearing`` draws other parts and other networks.
     """
-    classes, rng = len(train.classes), np.random.default_rng([runtime.seed, 0x2E, *[hearing] * (hearing > 0)])
+    classes, rng = len(train.classes), np.random.default_rng([runtime.seed, 0x2E, hearing])
     asked = real & np.isin(train.labels, named)
     others = np.flatnonzero(real & ~asked)
     rows = np.sort(np.concatenate([np.flatnonzero(asked), rng.permutation(others)[:OTHERS]]))
