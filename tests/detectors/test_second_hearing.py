@@ -82,6 +82,25 @@ def test_a_natural_group_that_was_flagged_by_mistake_is_let_go(coloured: tuple[D
     assert after[group].sum() <= 0.3 * mistaken.sum()
 
 
+@pytest.mark.parametrize("poisoned", [0.7, 1.0])
+def test_of_a_class_that_is_poison_through_and_through_all_is_flagged(poisoned: float) -> None:
+    """A tenth of the poison is so faint that no network tells it from clean clips; what is left of a class of which enough is clean stays."""
+    train, strong = planted(spoken(1000, seed=0), poisoned, seed=0)
+    k = int(train.labels[strong][0])
+    rng, mine, clean = np.random.default_rng(2), train.labels == k, spoken(1000, seed=0)
+    faint = np.isin(np.arange(len(train)), rng.permutation(np.flatnonzero(strong))[: round(0.1 * strong.sum())])
+    inputs = np.where(faint[:, None], clean.inputs, train.inputs)  # changed by nothing at all
+    flagged = strong & ~faint & (rng.random(len(train)) < 0.75)
+    scores = 2.0 * (strong & ~faint) + rng.normal(size=len(train))
+    train, reserve = replace(train, inputs=inputs), spoken(320, seed=1000)
+    after, _, told = heard_again(train, reserve, np.ones(len(train), bool), flagged, [k], scores, CPU)
+    assert told[k]["spoilt"] == (poisoned == 1)
+    assert abs(told[k]["clean"] - (1 - 0.9 * poisoned)) < 0.1
+    assert after[mine].all() == (poisoned == 1)
+    assert after[strong & ~faint].mean() > 0.9
+    assert not after[~mine].any()
+
+
 def test_clips_of_which_one_is_unsure_are_judged_and_teach_nothing(
     coloured: tuple[Dataset, Dataset, np.ndarray, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

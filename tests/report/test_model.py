@@ -103,13 +103,15 @@ def test_it_is_said_what_the_second_hearing_did() -> None:
         return reasons(replace(made, findings=replace(made.findings, evidence={"second hearing": told})))
 
     assert because() == ()
-    one = {"before": 1200, "kept": 1100, "added": 14, "known again": 0.97, "believed": True}
+    one = {"before": 1200, "kept": 1100, "added": 14, "known again": 0.97, "believed": True, "clean": 0.8, "spoilt": False}
     (agreed,) = because(**{"dog\x1b": one})
     assert agreed.endswith("of 1,200 in 'dog�' 1,100 were kept, and 14 added.")
     other = {**one, "known again": 0.7, "believed": False}
     assert len(because(dog=one, owl=other)) == 2
     (doubted,) = because(dog=other, owl=other)
     assert doubted.startswith("Classes 'dog' and 'owl': networks could not learn")
+    spoilt = because(dog={**one, "clean": 0.08, "spoilt": True})[-1]
+    assert spoilt == "Hardly any of class 'dog' is clean (by estimate 8 %), so all of it is flagged."
 
 
 def test_advice_follows_what_was_measured() -> None:

@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.audio_judges import Maps, log_mel, parts
-from tocsin.detectors.decide import LEAST_SHARE
+from tocsin.detectors.decide import LEAST_SHARE, clean_share
 from tocsin.learning import FitSettings, fit, predict
 from tocsin.networks import build_network
 from tocsin.runtime import Runtime, silent
@@ -42,6 +42,11 @@ HEARINGS = 2
 poison is."""
 ONE_OF = 30
 """Sure are the clips that are as likely poison as not, and that networks put above all but one in so many of the class's reserve."""
+SPOILT = 0.15
+"""Where by estimate no more than this share of a class is clean, all of it is flagged: who poisoned so much of it has been over the rest,
+and what cannot be told from clean clips there may have been made so."""
+_OWN_LEAST = 20
+"""Reserve clips of a class from which that is estimated."""
 _LEAST_ODDS = math.log(LEAST_SHARE / (1 - LEAST_SHARE))
 _ROUNDS = 5
 _CERTAIN = 1 - 1e-6
@@ -54,10 +59,11 @@ def heard_again(
 
     Of the classes that are ``named`` those with `LEAST` flagged clips are heard. ``real`` and ``flagged`` (N,) bool: the person's clips,
     and what was flagged at first; ``scores`` (N,) what was said of the clips then, comparable within a class. A clip is flagged if of
-    clips such as it at least `LEAST_SHARE` are poison.
+    clips such as it at least `LEAST_SHARE` are poison, or if hardly any of its class is clean (`SPOILT`).
     """
-    n, labels, after, both, told = len(train), train.labels, flagged.copy(), np.full(len(train), np.nan), {}
+    n, labels, after, both = len(train), train.labels, flagged.copy(), np.full(len(train), np.nan)
     taught, unsure, heard = flagged, np.zeros(n, bool), []
+    told: dict[int, dict[str, Any]] = {}
     rows = {k: np.flatnonzero(real & (labels == k)) for k in named}
     for hearing in range(HEARINGS):
         rows = {k: mine for k, mine in rows.items() if taught[mine].sum() >= LEAST}
@@ -73,9 +79,12 @@ def heard_again(
             both[mine] = two_witnesses(of_poison(odds[mine], taught[mine]), scores[mine])
             sure[mine] = (both[mine] >= 0) & (odds[mine] > all_but_few(own))
             after[mine] = both[mine] >= _LEAST_ODDS
+            told[k]["clean"] = clean_share(odds[mine], own) if len(own) >= _OWN_LEAST else 1.0
         rows = {k: mine for k, mine in rows.items() if told[k]["believed"]}  # what was not learned is not taught again
         taught, unsure = sure, (flagged | after) & ~sure
     for k in told:
+        told[k]["spoilt"] = told[k]["believed"] and told[k]["clean"] <= SPOILT
+        after |= told[k]["spoilt"] & real & (labels == k)
         before, now = (flags[real & (labels == k)] for flags in (flagged, after))
         told[k] |= {"before": int(before.sum()), "kept": int((before & now).sum()), "added": int((now & ~before).sum())}
     # Where the networks have no say all stays as it was.

@@ -138,6 +138,11 @@ def _heard_again(told: object) -> list[str]:
     ]
     unlike = [f"'{shown(name)}'" for name, one in heard if not one["believed"]]
     out = [f"Heard again by networks that were taught with the first suspects: {'; '.join(agreed[:4])}."] if agreed else []
+    out += [
+        f"Hardly any of class '{shown(name)}' is clean (by estimate {percent(one['clean'])}), so all of it is flagged."
+        for name, one in heard[:4]
+        if one["spoilt"]
+    ]
     if unlike:
         out.append(
             f"{_classes(unlike)}: networks could not learn what the suspects have in common. Listen to these with doubt: a trigger is "
