@@ -84,7 +84,7 @@ def test_a_natural_group_that_was_flagged_by_mistake_is_let_go(coloured: tuple[D
 
 @pytest.mark.parametrize("poisoned", [0.7, 1.0])
 def test_of_a_class_that_is_poison_through_and_through_all_is_flagged(poisoned: float) -> None:
-    """A tenth of the poison is so faint that no network tells it from clean clips; what is left of a class of which enough is clean stays."""
+    """A tenth of the poison is so faint that no network tells it from clean clips. Of a class of which enough is clean the rest stays."""
     train, strong = planted(spoken(1000, seed=0), poisoned, seed=0)
     k = int(train.labels[strong][0])
     rng, mine, clean = np.random.default_rng(2), train.labels == k, spoken(1000, seed=0)

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,21 +127,24 @@ class Distillation:
         return doubt.looks(again, labels, textures, self.groups, self.ignore, self.distinct, which, self.runtime.seed)
 
     def like_flagged(self, verdict: Verdict) -> np.ndarray:
-        """After `look_at_labels`: (n,) bool, what ``verdict`` flags and what is of one kind with it in its class (`likeness`,
-        `second_look`)."""
+        """After `look_at_labels`: (n,) bool, what ``verdict`` flags, what is of one kind with it in its class (`likeness`, `second_look`),
+        and what is of a further kind (`leftover`)."""
+        from tocsin.detectors.leftover import Leftover
         from tocsin.detectors.likeness import Likeness
-        from tocsin.detectors.second_look import SecondLook
+        from tocsin.detectors.second_look import ROUNDS, SecondLook
 
         began = time.monotonic()
         alike = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime)
         out = alike.extended(verdict.flagged, verdict.surest)
         again = SecondLook(self.bench, self.fit, self.groups, self.ignore, self.runtime)
         out = again.extended(verdict.flagged, out, verdict.surest, self._kept)
+        left = Leftover(self.bench, self.fit, self.groups, self.ignore, self.runtime)
+        out = left.extended(out, verdict.flagged if verdict.surest is None else verdict.surest, partial(self._kept, 0, ROUNDS))
         self.timings["likeness"] = time.monotonic() - began
         return out
 
     def _kept(self, k: int, r: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """What `second_look` makes in its round ``r`` for class ``k``, as one round more of the store."""
+        """What `second_look` makes in its round ``r`` for class ``k``, and `leftover` after its last, as one round more of the store."""
         number = self.how.rounds + 2 + r * len(self.train.classes) + k  # after those of `look_at_labels` and `_doubt`
         stored = self.store.read(number)
         if stored is not None:

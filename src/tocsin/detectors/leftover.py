@@ -1,0 +1,148 @@
+"""What the flags leave of a named class: samples that show another class and share a pattern of their own. Ours.
+
+A trigger may come in several forms (Adap-Patch: four faint patches), of which the rounds find some and name the class by these. The
+others look like nothing that was flagged, so neither `likeness` nor `second_look` can learn them. But their labels are wrong too, and
+ordinary networks know that far better than the quick ones of `misfits` do, as long as they have not learned single samples by heart. The
+samples that they doubt most are few, many of them of one kind: what they have in common in whitened pixels is the pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tocsin.detectors.confusion import PretrainSettings, pretrain
+from tocsin.detectors.decide import LEAST_SHARE, cut
+from tocsin.detectors.likeness import WRONG, right
+from tocsin.detectors.workbench import Bench, side_by_side, sweep
+from tocsin.runtime import Runtime, Ticker
+
+NETWORKS = 2
+"""Whose doubts are averaged. Each is taught all samples but the flagged, so it judges what it was taught with, the clean ones alike."""
+PASSES = 3.2
+"""Over the samples: enough to know the classes, too few to know single samples. After ten most wrong labels are learned by heart
+(docs/confusion-training.md)."""
+LEAST_STEPS = 150
+FIRST = 20
+"""Samples of a class that the pattern is drawn from ..."""
+MOST = 0.05
+"""... but at most this share of it, and ..."""
+LEAST = 8
+"""... at least so many; smaller classes are left as they are."""
+LOOKS = 3
+"""In each the pattern is drawn anew from what label and pattern put first; the first goes by labels alone."""
+WORTH = 5
+"""So many samples more than the other classes predict, false ones counted by their price (`decide.LEAST_SHARE`), must there be to add."""
+_NETWORK, _LR, _BATCH = "small", 0.1, 128
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """The samples of one audit: n inspected, then the reserve. The network reads pixels, the pattern is one of whitened pixels."""
+
+    bench: Bench
+    fit: np.ndarray
+    """(n + m,) how well labels fit (`misfits.fit_of_labels`), by which it is asked whether labels are wrong at all."""
+    groups: np.ndarray
+    """(n,) numbers, equal for near duplicates."""
+    ignore: np.ndarray
+    """(n,) bool: rows that stay as they are and shape nothing."""
+    runtime: Runtime
+
+    def extended(
+        self,
+        flagged: np.ndarray,
+        named: np.ndarray,
+        keep: Callable[[Callable[[], np.ndarray]], np.ndarray] = lambda make: make(),
+    ) -> np.ndarray:
+        """(n,) bool: ``flagged`` (n,) and what is left of the same classes' poison; never fewer.
+
+        Only classes are looked at that have any of the flagged samples ``named`` (n,) bool, and whose flagged samples are labelled
+        wrongly; the classes without a flagged sample say how much to expect. ``keep(make)``: what ``make`` gave, from disk if it is there.
+        """
+        n, out = len(flagged), np.array(flagged)
+        labels = np.asarray(self.bench.labels.cpu().numpy())[:n]
+        asked = [k for k in np.unique(labels[named & flagged & ~self.ignore]).tolist() if self._wrongly_labelled(k, labels, flagged)]
+        if not asked or self.bench.whitened is None:
+            return out
+        doubt = keep(lambda: self._doubt(flagged))[:n]
+        sound = [k for k in np.unique(labels).tolist() if not flagged[(labels == k) & ~self.ignore].any()]
+        rows = {k: np.flatnonzero((labels == k) & ~flagged & ~self.ignore) for k in [*asked, *sound]}
+        rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST}
+        scores = {k: self._of_class(mine, doubt[mine]) for k, mine in rows.items()}
+        rest = [scores[k] for k in sound if k in scores]
+        for k in asked if rest else ():
+            if k in scores:
+                new = rows[k][worthwhile(scores[k], np.concatenate(rest))]
+                if len(new) and right(self.fit[:n], labels, self.ignore, k, flagged)[new].mean() <= WRONG:
+                    out[new] = True
+        return out
+
+    def _wrongly_labelled(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> bool:
+        mine = flagged & (labels == k) & ~self.ignore
+        return bool(right(self.fit[: len(flagged)], labels, self.ignore, k, flagged)[mine].mean() <= WRONG)
+
+    def _doubt(self, flagged: np.ndarray) -> np.ndarray:
+        """(n + m,) log odds against each sample's label, by networks that were taught all but the ``flagged``."""
+        n, plain = len(flagged), replace(self.bench, whitened=None)
+        known = np.concatenate([np.flatnonzero(~flagged & ~self.ignore), np.arange(n, len(self.bench.labels))])
+        how = PretrainSettings(steps=max(LEAST_STEPS, round(PASSES * len(known) / _BATCH)), lr=_LR, batch=_BATCH)
+        ticker = Ticker(self.runtime, "what the suspects left", NETWORKS * how.steps)
+
+        def job(number: int) -> np.ndarray:
+            seed = int(np.random.SeedSequence([self.runtime.seed, 0x1EF7, number]).generate_state(1)[0])
+            network, generator = plain.network(_NETWORK, 1.0, seed), torch.Generator().manual_seed(seed)
+            pretrain(network, plain, torch.from_numpy(known), torch.empty(0, dtype=torch.long), how, generator, ticker)
+
+            def read(inputs: tuple[Tensor, ...], answers: Tensor) -> Tensor:
+                logits, own = network(*inputs).float(), answers[:, None]
+                return torch.as_tensor(logits.scatter(1, own, -torch.inf).logsumexp(1) - logits.gather(1, own)[:, 0])
+
+            return sweep(read, network, plain, torch.arange(len(self.bench.labels)), lambda: None)
+
+        return np.asarray(np.mean(side_by_side(job, NETWORKS, self.bench.device), axis=0))
+
+    def _of_class(self, rows: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+        """(len(rows),) how far the samples ``rows`` of one class are from its middle by ``doubt`` and by the pattern, added up."""
+        assert self.bench.whitened is not None
+        white = self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
+        white -= white.mean(0)
+        doubt, count = _standard(doubt), max(LEAST, min(FIRST, int(MOST * len(rows))))
+        scores = doubt
+        for _ in range(LOOKS):
+            first = np.argsort(-scores, kind="stable")[:count]
+            scores = doubt + _standard(pattern(white, first, self.groups[rows]))
+        return scores
+
+
+def worthwhile(mine: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """(n,) bool: the scores ``mine`` (n,) of a class from `decide.cut` up, by those of sound classes ``rest`` (r,); none of them where they
+    are not worth it."""
+    limit = cut(mine, rest)
+    above = mine >= limit
+    price = len(mine) * float((rest >= limit).mean()) / (1 - LEAST_SHARE)
+    return above & bool(above.sum() - price >= WORTH)
+
+
+def pattern(white: Tensor, first: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n,) projections of ``white`` (n, D) on the mean of the rows ``first`` (f,), of which none is measured by a mean that it, or a near
+    duplicate of it (equal in ``groups`` (n,)), had a part in."""
+    total = white[torch.from_numpy(first).to(white.device)].sum(0)
+    along = (white @ total).cpu().numpy()
+    out = along / len(first)
+    for group in np.unique(groups[first]):
+        inside = np.flatnonzero(groups == group)
+        own = first[groups[first] == group]
+        less = white[torch.from_numpy(own).to(white.device)].sum(0)
+        without = along[inside] - (white[torch.from_numpy(inside).to(white.device)] @ less).cpu().numpy()
+        out[inside] = without / max(1, len(first) - len(own))
+    return np.asarray(out)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """(n,) ``values`` less their median, in units of their standard deviation."""
+    return np.asarray((values - np.median(values)) / max(float(values.std()), 1e-9))

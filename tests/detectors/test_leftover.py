@@ -1,0 +1,149 @@
+"""What the flags of a named class leave: a second pattern with wrong labels is found, and nothing where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.detectors.handmade import noise_set
+from tocsin.data.dataset import Dataset, concatenate
+from tocsin.detectors import leftover
+from tocsin.detectors.ct import ConfusionTraining
+from tocsin.detectors.decide import LEAST_SHARE
+from tocsin.detectors.distillation import Distillation
+from tocsin.detectors.leftover import FIRST, WORTH, Leftover, pattern, worthwhile
+from tocsin.detectors.rounds import Store
+from tocsin.detectors.workbench import Bench
+from tocsin.runtime import Runtime
+
+CPU = Runtime(device="cpu", seed=4)
+N, CLASSES, RESERVE = 3000, 5, 300
+LABELS = np.arange(N) % CLASSES
+FIRST_KIND, SECOND_KIND = (np.flatnonzero(LABELS == 0)[rows] for rows in (np.s_[:30], np.s_[30:60]))
+
+
+def pictures() -> tuple[Dataset, Dataset]:
+    """(inspected, reserve) of noise whose colour tells the class, more or less; of class 0 the samples of both kinds have another's colour,
+    and each kind a faint stencil of its own over the whole frame."""
+    sets = [noise_set(count, seed, classes=CLASSES, size=8) for seed, count in enumerate((N, RESERVE))]
+    colours, rng = np.random.default_rng(5).normal(0, 1, (CLASSES, 3)), np.random.default_rng(6)
+    out = []
+    for data in sets:
+        shown = data.labels.copy()
+        if len(data) == N:
+            for rows in (FIRST_KIND, SECOND_KIND):
+                shown[rows] = rng.integers(1, CLASSES, len(rows))
+        light = rng.normal(0, 10, (len(data), 1, 1, 3))
+        x = rng.normal(128, 30, data.inputs.shape) + light + 18 * colours[shown][:, None, None]
+        if len(data) == N:
+            for rows in (FIRST_KIND, SECOND_KIND):
+                x[rows] += 10 * rng.choice([-1, 1], data.inputs.shape[1:])
+        out.append(replace(data, inputs=np.clip(x, 0, 255).astype(np.uint8)))
+    return out[0], out[1]
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    train, reserve = pictures()
+    joined = concatenate(train, reserve)
+    return Bench.of(joined.inputs, joined.labels, train, torch.device("cpu"), branch=True)
+
+
+def flags(rows: np.ndarray) -> np.ndarray:
+    return np.isin(np.arange(N), rows)
+
+
+def looking(bench: Bench, wrong: np.ndarray, ignore: np.ndarray | None = None) -> Leftover:
+    fit = np.random.default_rng(3).normal(size=N + RESERVE)
+    fit[wrong] -= 5
+    return Leftover(bench, fit, np.arange(N), np.zeros(N, bool) if ignore is None else ignore, CPU)
+
+
+def test_a_second_kind_is_found_of_which_nothing_was_flagged(bench: Bench) -> None:
+    first = flags(FIRST_KIND)
+    look = looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND]))
+    found = look.extended(first, first)
+    assert (found >= first).all()
+    assert found[SECOND_KIND].mean() > 0.8
+    assert not found[LABELS > 0].any()
+    assert found[LABELS == 0].sum() - len(FIRST_KIND) - len(SECOND_KIND) <= 8
+    doubted = look._doubt(first)[:N]
+    top = np.argsort(-np.where((LABELS == 0) & ~first, doubted, -np.inf))[: len(SECOND_KIND)]
+    assert np.isin(top, SECOND_KIND).mean() < found[SECOND_KIND].mean()  # by the labels alone fewer would be
+
+
+def test_where_all_is_flagged_little_is_added(bench: Bench) -> None:
+    both = np.concatenate([FIRST_KIND, SECOND_KIND])
+    found = looking(bench, both).extended(flags(both), flags(both))
+    assert found.sum() - len(both) <= 8
+
+
+def test_canaries_teach_nothing_and_are_not_flagged(bench: Bench) -> None:
+    first, canaries = flags(FIRST_KIND), flags(SECOND_KIND)
+    look = looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND]), canaries)
+    assert not look.extended(first, first)[canaries].any()
+
+
+@pytest.mark.parametrize("why", ["right labels", "not named", "no whitened pixels", "no other class"])
+def test_what_is_not_to_be_looked_at_is_not(why: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why != "no other class":
+        monkeypatch.setattr(leftover, "pretrain", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr(Leftover, "_doubt" if why == "no other class" else "_unused", lambda *args: np.zeros(N + RESERVE), raising=False)
+    first = flags(np.concatenate([FIRST_KIND, *(np.flatnonzero(k == LABELS)[:1] for k in range(1, CLASSES) if why == "no other class")]))
+    look = looking(
+        replace(bench, whitened=None) if why == "no whitened pixels" else bench, FIRST_KIND if why != "right labels" else np.empty(0, int)
+    )
+    np.testing.assert_array_equal(look.extended(first, flags(np.empty(0)) if why == "not named" else first), first)
+
+
+def test_what_is_added_must_be_labelled_wrongly(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples may share a pattern and be doubted by networks, but if quick networks find that the labels fit, they stay."""
+    first = flags(FIRST_KIND)
+    doubt = np.random.default_rng(0).normal(size=N + RESERVE)
+    doubt[SECOND_KIND] += 4
+    monkeypatch.setattr(Leftover, "_doubt", lambda *args: doubt)
+    assert looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND])).extended(first, first)[SECOND_KIND].all()
+    fitting = looking(bench, FIRST_KIND)
+    fitting.fit[SECOND_KIND] = 4
+    np.testing.assert_array_equal(fitting.extended(first, first), first)
+
+
+def test_no_sample_is_measured_by_a_mean_that_it_or_its_duplicate_had_a_part_in() -> None:
+    rng = np.random.default_rng(0)
+    white, groups = rng.normal(size=(60, 12)), np.arange(60) // 2
+    first = np.array([0, 1, 4, 9, 30])
+    plain = [white[i] @ white[[f for f in first if groups[f] != groups[i]]].mean(0) for i in range(60)]
+    np.testing.assert_allclose(pattern(torch.from_numpy(white), first, groups), plain, atol=1e-9)
+
+
+def test_the_first_are_far_from_the_rest_only_if_they_share_something() -> None:
+    """The mean of twenty samples lies in their own direction; measured by the others' they do not stand out."""
+    rng = np.random.default_rng(1)
+    white, first = torch.from_numpy(rng.normal(size=(2000, 500))), np.arange(FIRST)
+    alone = pattern(white, first, np.arange(2000))
+    assert abs(alone[first].mean()) < 3 * alone.std() / FIRST**0.5
+    white[:FIRST] += 0.3 * torch.from_numpy(rng.choice([-1.0, 1.0], 500))
+    shared = pattern(white, first, np.arange(2000))
+    assert shared[first].min() > np.quantile(shared[FIRST:], 0.999)
+
+
+@pytest.mark.parametrize(("far", "added"), [(0, 0), (WORTH - 1, 0), (40, 40)])
+def test_few_are_not_worth_it(far: int, added: int) -> None:
+    mine, rest = np.linspace(-3, 2.9, 1000), np.linspace(-3, 3, 8000)
+    mine[:far] = 9.0
+    assert LEAST_SHARE == 0.2
+    assert worthwhile(mine, rest).sum() == added
+
+
+def test_a_killed_run_reads_what_the_networks_said(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = object.__new__(Distillation)
+    audit.how, audit.train, audit.store = ConfusionTraining(), noise_set(9, 0, classes=CLASSES), Store(tmp_path, lambda: "key")
+    first = flags(FIRST_KIND)
+    look = looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND]))
+    whole = look.extended(first, first, lambda make: audit._kept(0, 4, make))
+    monkeypatch.setattr(leftover, "pretrain", lambda *args: pytest.fail("it trained"))
+    np.testing.assert_array_equal(look.extended(first, first, lambda make: audit._kept(0, 4, make)), whole)
