@@ -7,7 +7,7 @@ import numpy as np
 from tests.detectors.handmade import noise_set
 from tocsin.detectors.base import ClassEvidence
 from tocsin.detectors.decide import Verdict
-from tocsin.detectors.finish import put_first, with_alike
+from tocsin.detectors.finish import put_first, with_further
 
 TRAIN = noise_set(12, 0)  # classes 0, 1, 2 in turns
 REAL = np.arange(12) != 9
@@ -18,13 +18,14 @@ def verdict_of(flagged: np.ndarray) -> Verdict:
     return Verdict(flagged, tuple(ClassEvidence(k, str(k), 4, 2 if k == 0 else 0, 1.0, 0.5, k == 0) for k in range(3)), 0.9, 5.0)
 
 
-def test_what_is_added_is_counted_and_told() -> None:
-    found = verdict_of(FIRST)
-    more = with_alike(found, FIRST | np.isin(np.arange(12), [6]), TRAIN, REAL)
+def test_what_each_step_adds_is_counted_and_told() -> None:
+    found, alike = verdict_of(FIRST), FIRST | np.isin(np.arange(12), [6])
+    more = with_further(found, {"likeness": alike, "leftover": alike}, TRAIN, REAL)
     assert [c.flagged for c in more.classes] == [3, 0, 0]
-    assert more.evidence["likeness"] == {"0": 1}
-    assert more.flagged.sum() == 3
-    assert with_alike(found, FIRST, TRAIN, REAL) is found
+    assert (more.evidence, more.flagged.sum()) == ({"likeness": {"0": 1}}, 3)
+    more = with_further(found, {"likeness": FIRST, "leftover": alike | np.isin(np.arange(12), [1])}, TRAIN, REAL)
+    assert more.evidence == {"leftover": {"0": 1, "1": 1}}
+    assert with_further(found, {"likeness": FIRST, "leftover": FIRST}, TRAIN, REAL) is found
 
 
 def test_the_flagged_of_a_class_come_before_its_others() -> None:

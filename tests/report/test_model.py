@@ -94,6 +94,9 @@ def test_it_is_said_where_labels_named_a_class_or_likeness_flagged_samples() -> 
     assert likeness.endswith("1,234 in 'dog�[31m'.")
     page = replace(made, findings=replace(made.findings, evidence={"likeness": {"<b>": 2}}))
     assert "2 in &#39;&lt;b&gt;&#39;" in render(page, Path("out"))
+    (left,) = reasons(replace(made, findings=replace(made.findings, evidence={"leftover": {"cat": 17}})))
+    assert left.startswith("Flagged only because networks doubt their labels")
+    assert left.endswith("17 in 'cat'.")
 
 
 def test_it_is_said_what_the_second_hearing_did() -> None:

@@ -121,7 +121,8 @@ class ConfusionTraining(Detector):
     """Labels that do not fit are looked at too, as a series of its own (`misfits`). None: wherever that is known to help: pictures."""
     finish: bool | None = None
     """Samples of a named class that have in common what sets its flagged ones apart are flagged too, whatever their score: rows of a table
-    that obey their rule (`rules`), pictures with wrong labels that look like them (`likeness`). None: wherever there is such a look."""
+    that obey their rule (`rules`), pictures with wrong labels that look like them (`likeness`, `second_look`) or share a pattern of their
+    own (`leftover`). None: wherever there is such a look."""
     alpha: float = 0.01
     """tail, control: bound on the chance of naming any class of a clean data set, as the control and the other classes predict it."""
 
@@ -194,7 +195,7 @@ class ConfusionTraining(Detector):
         """
         from tocsin.detectors.decide import DECISIONS, Scored, Series, judged_apart
         from tocsin.detectors.distillation import LABELS_SHARE, Distillation
-        from tocsin.detectors.finish import put_first, with_alike, with_rules
+        from tocsin.detectors.finish import put_first, with_further, with_rules
 
         misfits, finishing = self._also_asked(train.kind)
         if len(train.classes) < 2:
@@ -226,12 +227,12 @@ class ConfusionTraining(Detector):
         if finishing and train.kind == "table":
             verdict = with_rules(verdict, train, reserve, ~ignore)
         elif finishing:
-            verdict = with_alike(verdict, work.like_flagged(verdict), train, ~ignore)
+            verdict = with_further(verdict, work.further(verdict), train, ~ignore)
         scores = result.seen_in(verdict.view, [views for series in further for views in series.views])
         if further:
             scores = np.concatenate([put_first(scores[:n], verdict.flagged, train.labels, ~ignore), scores[n:]])
         inner = {} if grain is None else {f"texture, {name}": seconds for name, seconds in grain.timings.items()}
-        deciding = time.monotonic() - decided - result.timings.get("likeness", 0.0)
+        deciding = time.monotonic() - decided - result.timings.get("further suspects", 0.0)
         told = {"rounds": result.history, "images trained": result.seen, "settings": asdict(self), "view": verdict.view, **verdict.evidence}
         return Findings(
             detector=self.name,

@@ -126,21 +126,20 @@ class Distillation:
         assert textures is not None
         return doubt.looks(again, labels, textures, self.groups, self.ignore, self.distinct, which, self.runtime.seed)
 
-    def like_flagged(self, verdict: Verdict) -> np.ndarray:
-        """After `look_at_labels`: (n,) bool, what ``verdict`` flags, what is of one kind with it in its class (`likeness`, `second_look`),
-        and what is of a further kind (`leftover`)."""
+    def further(self, verdict: Verdict) -> dict[str, np.ndarray]:
+        """After `look_at_labels`: (n,) bool, what is flagged after each further step. "likeness" adds to ``verdict`` what is of one kind
+        with it in its class (`likeness`, `second_look`), "leftover" what is of a further kind (`leftover`)."""
         from tocsin.detectors.leftover import Leftover
         from tocsin.detectors.likeness import Likeness
         from tocsin.detectors.second_look import ROUNDS, SecondLook
 
-        began = time.monotonic()
-        alike = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime)
-        out = alike.extended(verdict.flagged, verdict.surest)
+        began, sure = time.monotonic(), verdict.flagged if verdict.surest is None else verdict.surest
+        alike = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime).extended(verdict.flagged, sure)
         again = SecondLook(self.bench, self.fit, self.groups, self.ignore, self.runtime)
-        out = again.extended(verdict.flagged, out, verdict.surest, self._kept)
+        alike = again.extended(verdict.flagged, alike, sure, self._kept)
         left = Leftover(self.bench, self.fit, self.groups, self.ignore, self.runtime)
-        out = left.extended(out, verdict.flagged if verdict.surest is None else verdict.surest, partial(self._kept, 0, ROUNDS))
-        self.timings["likeness"] = time.monotonic() - began
+        out = {"likeness": alike, "leftover": left.extended(alike, sure, partial(self._kept, 0, ROUNDS))}
+        self.timings["further suspects"] = time.monotonic() - began
         return out
 
     def _kept(self, k: int, r: int, make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,17 +12,21 @@ from tocsin.data.dataset import Dataset
 from tocsin.detectors.decide import Verdict
 
 
-def with_alike(verdict: Verdict, flagged: np.ndarray, train: Dataset, real: np.ndarray) -> Verdict:
-    """``verdict`` where ``flagged`` (N,) bool says what is flagged by now; ``real`` (N,): the person's rows."""
-    added = np.bincount(train.labels[flagged & ~verdict.flagged], minlength=len(train.classes)).tolist()
-    if not any(added):
-        return verdict
-    told = {name: count for name, count in zip(train.classes, added, strict=True) if count}
-    return _with(verdict, flagged, train, real, "likeness", told)
+def with_further(verdict: Verdict, steps: Mapping[str, np.ndarray], train: Dataset, real: np.ndarray) -> Verdict:
+    """``verdict`` after ``steps``: by the name of each, in order, (N,) bool of what is flagged after it; ``real`` (N,): the person's rows.
+
+    The evidence says under that name how many samples of which class the step added, if any.
+    """
+    for why, flagged in steps.items():
+        added = np.bincount(train.labels[flagged & ~verdict.flagged], minlength=len(train.classes)).tolist()
+        if any(added):
+            told = {name: count for name, count in zip(train.classes, added, strict=True) if count}
+            verdict = _with(verdict, flagged, train, real, why, told)
+    return verdict
 
 
 def with_rules(verdict: Verdict, train: Dataset, reserve: Dataset, real: np.ndarray) -> Verdict:
-    """``verdict`` with the rows that obey the rule of the flagged ones flagged too; ``real`` as in `with_alike`."""
+    """``verdict`` with the rows that obey the rule of the flagged ones flagged too; ``real`` as in `with_further`."""
     from tocsin.detectors.rules import completed
 
     flagged, rules = completed(verdict.flagged, train, reserve, real)

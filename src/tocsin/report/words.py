@@ -115,7 +115,7 @@ def reasons(report: Report) -> tuple[str, ...]:
     """What a person should know of how the suspects were chosen, one sentence each: which classes were named for labels that do not fit,
     by nothing that was trained against the reserve, and of which samples were flagged for their likeness to others."""
     evidence = report.findings.evidence
-    alike = [f"{count:,} in '{shown(name)}'" for name, count in _of_classes(evidence.get("likeness"))]
+    alike, left = ([f"{count:,} in '{shown(name)}'" for name, count in _of_classes(evidence.get(of))] for of in ("likeness", "leftover"))
     named: dict[str, list[str]] = {}
     for name, questions in _of_classes(evidence.get("named by")):
         if not {"rounds", "texture"} & set(questions):  # Confusion Training's own
@@ -124,6 +124,11 @@ def reasons(report: Report) -> tuple[str, ...]:
     if alike:
         out.append(
             f"Flagged only because they look like the other suspects of their class and their labels fit as badly: {listed(alike[:4])}."
+        )
+    if left:
+        out.append(
+            "Flagged only because networks doubt their labels and they have something in common, which need not be what the other suspects "
+            f"of their class show: {listed(left[:4])}."
         )
     return (*out, *_heard_again(evidence.get("second hearing")))
 
