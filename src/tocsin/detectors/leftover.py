@@ -3,7 +3,8 @@
 A trigger may come in several forms (Adap-Patch: four faint patches), of which the rounds find some and name the class by these. The
 others look like nothing that was flagged, so neither `likeness` nor `second_look` can learn them. But their labels are wrong too, and
 ordinary networks know that far better than the quick ones of `misfits` do, as long as they have not learned single samples by heart. The
-samples that they doubt most are few, many of them of one kind: what they have in common in whitened pixels is the pattern.
+samples that they doubt most are few, many of them of one kind: what they have in common in whitened pixels is the pattern. Only samples
+whose labels fit worse than those of half of their class are asked about.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ PASSES = 3.2
 (docs/confusion-training.md)."""
 LEAST_STEPS = 150
 FIRST = 20
-"""Samples of a class that the pattern is drawn from ..."""
-MOST = 0.05
-"""... but at most this share of it, and ..."""
+"""Samples that the pattern is drawn from ..."""
+MOST = 0.1
+"""... but at most this share of those asked about, and ..."""
 LEAST = 8
 """... at least so many; smaller classes are left as they are."""
-LOOKS = 3
+LOOKS = 5
 """In each the pattern is drawn anew from what label and pattern put first; the first goes by labels alone."""
 WORTH = 5
 """So many samples more than the other classes predict, false ones counted by their price (`decide.LEAST_SHARE`), must there be to add."""
@@ -71,16 +72,19 @@ class Leftover:
             return out
         doubt = keep(lambda: self._doubt(flagged))[:n]
         sound = [k for k in np.unique(labels).tolist() if not flagged[(labels == k) & ~self.ignore].any()]
-        rows = {k: np.flatnonzero((labels == k) & ~flagged & ~self.ignore) for k in [*asked, *sound]}
+        rows = {k: self._doubtful(k, labels, flagged) for k in [*asked, *sound]}
         rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST}
         scores = {k: self._of_class(mine, doubt[mine]) for k, mine in rows.items()}
         rest = [scores[k] for k in sound if k in scores]
         for k in asked if rest else ():
             if k in scores:
-                new = rows[k][worthwhile(scores[k], np.concatenate(rest))]
-                if len(new) and right(self.fit[:n], labels, self.ignore, k, flagged)[new].mean() <= WRONG:
-                    out[new] = True
+                out[rows[k][worthwhile(scores[k], np.concatenate(rest))]] = True
         return out
+
+    def _doubtful(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> np.ndarray:
+        """Row numbers of the unflagged half of class ``k`` that its label fits worse."""
+        fitting = right(self.fit[: len(flagged)], labels, self.ignore, k, flagged)
+        return np.flatnonzero((labels == k) & ~flagged & ~self.ignore & ~fitting)
 
     def _wrongly_labelled(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> bool:
         mine = flagged & (labels == k) & ~self.ignore
@@ -107,7 +111,7 @@ class Leftover:
         return np.asarray(np.mean(side_by_side(job, NETWORKS, self.bench.device), axis=0))
 
     def _of_class(self, rows: np.ndarray, doubt: np.ndarray) -> np.ndarray:
-        """(len(rows),) how far the samples ``rows`` of one class are from its middle by ``doubt`` and by the pattern, added up."""
+        """(len(rows),) how far the samples ``rows`` of one class are from their middle by ``doubt`` and by the pattern, added up."""
         assert self.bench.whitened is not None
         white = self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
         white -= white.mean(0)
