@@ -23,7 +23,7 @@ from tocsin.runtime import Runtime
 CPU = Runtime(device="cpu", seed=4)
 N, CLASSES, RESERVE = 3000, 5, 300
 LABELS = np.arange(N) % CLASSES
-FIRST_KIND, SECOND_KIND = (np.flatnonzero(LABELS == 0)[rows] for rows in (np.s_[:30], np.s_[30:60]))
+FIRST_KIND, SECOND_KIND = (np.flatnonzero(LABELS == 0)[rows] for rows in (np.s_[:30], np.s_[30:45]))
 
 
 def pictures() -> tuple[Dataset, Dataset]:
@@ -41,7 +41,7 @@ def pictures() -> tuple[Dataset, Dataset]:
         x = rng.normal(128, 30, data.inputs.shape) + light + 18 * colours[shown][:, None, None]
         if len(data) == N:
             for rows in (FIRST_KIND, SECOND_KIND):
-                x[rows] += 13 * rng.choice([-1, 1], data.inputs.shape[1:])
+                x[rows] += 10 * rng.choice([-1, 1], data.inputs.shape[1:])
         out.append(replace(data, inputs=np.clip(x, 0, 255).astype(np.uint8)))
     return out[0], out[1]
 
