@@ -5,12 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from tests.detectors.coloured import spoken
 from tests.detectors.handmade import by_hand, linear_victim, noise_set, trained
 from tocsin import learning
 from tocsin.detectors import strip
 from tocsin.detectors.strip import Strip, entropies
+from tocsin.detectors.victim import Victim
 from tocsin.errors import InputError
+from tocsin.networks import build_network
+from tocsin.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +57,23 @@ def test_the_known_mistakes_of_other_implementations_would_show() -> None:
     got = entropies(victim, victim.train.inputs, victim.reserve.inputs, 1.0, "")
     for mistake in mistakes:
         assert np.abs(got - mistake).max() > 0.05
+
+
+@pytest.mark.parametrize("name", ["tc-resnet8", "eat-s"])
+def test_sounds_are_mixed_as_waveforms_and_not_clipped(name: str) -> None:
+    loud = replace(spoken(12, seed=0), inputs=np.clip(16.0 * spoken(12, seed=0).inputs, -32768, 32767).astype(np.int16))
+    victim = Victim.untrained(loud[np.arange(5)], loud[np.arange(5, 12)], Runtime("cpu", 0))
+    victim = replace(victim, network=build_network(name, 1, len(loud.classes), 0).eval())
+    waves = torch.from_numpy(loud.inputs / np.float32(32768))
+    kind = victim.kind
+    read = kind.waves if name == "eat-s" else kind.to_tensor
+    with torch.inference_mode():
+        p = [victim.network(read(waves[i] + 0.5 * waves[5:])).softmax(1).numpy() for i in range(5)]
+    assert (waves[:5, None] + 0.5 * waves[5:]).abs().max() > 1
+    wanted = [np.mean([entropy(one) for one in mine]) for mine in p]
+    np.testing.assert_allclose(entropies(victim, victim.train.inputs, victim.reserve.inputs, 0.5, ""), wanted, atol=1e-4)
+    found = Strip(overlays=3).judge(victim)
+    assert (len(found.scores), len(found.control)) == (5, 4)
 
 
 def test_certain_is_suspicious_and_the_network_is_asked_no_more_than_needed() -> None:
