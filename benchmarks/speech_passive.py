@@ -2,8 +2,8 @@
 
     python benchmarks/speech_passive.py --out benchmarks/results/speech_passive.jsonl
 
-The sets are those of `speech_audit.py`. The detectors read the usual victim (``tc-resnet8``), trained on the poisoned clips. Each line: what
-they say by their own defaults (no oracle), and the areas under the curve inside the target class. Finished sets are not repeated. Needs
+The sets are those of `speech_audit.py`. The detectors read the usual victim (``tc-resnet8``), trained on the poisoned clips. A line:
+what they say by their own defaults (no oracle), and the areas under the curve inside the target class. Finished sets are not repeated. Needs
 soundfile.
 """
 
