@@ -3,8 +3,8 @@
     python benchmarks/speech_passive.py --out benchmarks/results/speech_passive.jsonl
 
 The sets are those of `speech_audit.py`. The detectors read the usual victim (``tc-resnet8``), trained on the poisoned clips. A line:
-what they say by their own defaults (no oracle), and the areas under the curve inside the target class. Finished sets are not repeated. Needs
-soundfile.
+what they say by their own defaults (no oracle), and the areas under the curve inside the target class. Finished sets are not repeated.
+Needs soundfile.
 """
 
 from __future__ import annotations
