@@ -13,15 +13,14 @@ from tests.detectors.handmade import noise_set
 from tocsin.data.dataset import Dataset, concatenate
 from tocsin.detectors import leftover
 from tocsin.detectors.ct import ConfusionTraining
-from tocsin.detectors.decide import LEAST_SHARE
 from tocsin.detectors.distillation import Distillation
-from tocsin.detectors.leftover import FIRST, WORTH, Leftover, pattern, worthwhile
+from tocsin.detectors.leftover import ADDED, FIRST, Leftover, pattern
 from tocsin.detectors.rounds import Store
 from tocsin.detectors.workbench import Bench
 from tocsin.runtime import Runtime
 
 CPU = Runtime(device="cpu", seed=4)
-N, CLASSES, RESERVE = 3000, 5, 300
+N, CLASSES, RESERVE = 9000, 5, 300
 LABELS = np.arange(N) % CLASSES
 FIRST_KIND, SECOND_KIND = (np.flatnonzero(LABELS == 0)[rows] for rows in (np.s_[:30], np.s_[30:45]))
 
@@ -70,16 +69,16 @@ def test_a_second_kind_is_found_of_which_nothing_was_flagged(bench: Bench) -> No
     assert (found >= first).all()
     assert found[SECOND_KIND].mean() > 0.8
     assert not found[LABELS > 0].any()
-    assert found[LABELS == 0].sum() - len(FIRST_KIND) - len(SECOND_KIND) <= 8
+    assert found.sum() - len(FIRST_KIND) == ADDED * N / CLASSES
     doubted = look._doubt(first)[:N]
     top = np.argsort(-np.where((LABELS == 0) & ~first, doubted, -np.inf))[: len(SECOND_KIND)]
     assert np.isin(top, SECOND_KIND).mean() < found[SECOND_KIND].mean()  # by the labels alone fewer would be
 
 
-def test_where_all_is_flagged_little_is_added(bench: Bench) -> None:
+def test_where_all_is_flagged_nothing_is_added(bench: Bench) -> None:
     both = np.concatenate([FIRST_KIND, SECOND_KIND])
     found = looking(bench, both).extended(flags(both), flags(both))
-    assert found.sum() - len(both) <= 8
+    np.testing.assert_array_equal(found, flags(both))
 
 
 def test_canaries_teach_nothing_and_are_not_flagged(bench: Bench) -> None:
@@ -88,15 +87,12 @@ def test_canaries_teach_nothing_and_are_not_flagged(bench: Bench) -> None:
     assert not look.extended(first, first)[canaries].any()
 
 
-@pytest.mark.parametrize("why", ["right labels", "not named", "no whitened pixels", "no other class"])
+@pytest.mark.parametrize("why", ["right labels", "not named", "no whitened pixels", "few"])
 def test_what_is_not_to_be_looked_at_is_not(why: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    if why != "no other class":
-        monkeypatch.setattr(leftover, "pretrain", lambda *args: pytest.fail("it trained"))
-    monkeypatch.setattr(Leftover, "_doubt" if why == "no other class" else "_unused", lambda *args: np.zeros(N + RESERVE), raising=False)
-    first = flags(np.concatenate([FIRST_KIND, *(np.flatnonzero(k == LABELS)[:1] for k in range(1, CLASSES) if why == "no other class")]))
-    look = looking(
-        replace(bench, whitened=None) if why == "no whitened pixels" else bench, FIRST_KIND if why != "right labels" else np.empty(0, int)
-    )
+    monkeypatch.setattr(leftover, "pretrain", lambda *args: pytest.fail("it trained"))
+    first, wrong = flags(FIRST_KIND), FIRST_KIND if why != "right labels" else np.empty(0, int)
+    ignore = (LABELS == 0) & (np.cumsum(LABELS == 0) > 100) if why == "few" else None
+    look = looking(replace(bench, whitened=None) if why == "no whitened pixels" else bench, wrong, ignore)
     np.testing.assert_array_equal(look.extended(first, flags(np.empty(0)) if why == "not named" else first), first)
 
 
@@ -129,14 +125,6 @@ def test_the_first_are_far_from_the_rest_only_if_they_share_something() -> None:
     white[:FIRST] += 0.3 * torch.from_numpy(rng.choice([-1.0, 1.0], 500))
     shared = pattern(white, first, np.arange(2000))
     assert shared[first].min() > np.quantile(shared[FIRST:], 0.999)
-
-
-@pytest.mark.parametrize(("far", "added"), [(0, 0), (WORTH - 1, 0), (40, 40)])
-def test_few_are_not_worth_it(far: int, added: int) -> None:
-    mine, rest = np.linspace(-3, 2.9, 1000), np.linspace(-3, 3, 8000)
-    mine[:far] = 9.0
-    assert LEAST_SHARE == 0.2
-    assert worthwhile(mine, rest).sum() == added
 
 
 def test_a_killed_run_reads_what_the_networks_said(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ whose labels fit worse than those of half of their class are asked about.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor
 
 from tocsin.detectors.confusion import PretrainSettings, pretrain
-from tocsin.detectors.decide import LEAST_SHARE, cut
 from tocsin.detectors.likeness import WRONG, right
 from tocsin.detectors.workbench import Bench, side_by_side, sweep
 from tocsin.runtime import Runtime, Ticker
@@ -36,8 +36,11 @@ LEAST = 8
 """... at least so many; smaller classes are left as they are."""
 LOOKS = 5
 """In each the pattern is drawn anew from what label and pattern put first; the first goes by labels alone."""
-WORTH = 5
-"""So many samples more than the other classes predict, false ones counted by their price (`decide.LEAST_SHARE`), must there be to add."""
+SHARED = 12.0
+"""How far the first must lie along the pattern that the others of them show, in standard errors of as many samples drawn at random. As each
+look chooses them by it, clean classes come to 2 to 15, one in five above this; of Adap-Patch what was left came to 13.5 to 20."""
+ADDED = 0.01
+"""Of a class whose first share a pattern this share is flagged, those that label and pattern put first: what `decide.cut` lets go wrong."""
 _NETWORK, _LR, _BATCH = "small", 0.1, 128
 
 
@@ -63,22 +66,21 @@ class Leftover:
         """(n,) bool: ``flagged`` (n,) and what is left of the same classes' poison; never fewer.
 
         Only classes are looked at that have any of the flagged samples ``named`` (n,) bool, and whose flagged samples are labelled
-        wrongly; the classes without a flagged sample say how much to expect. ``keep(make)``: what ``make`` gave, from disk if it is there.
+        wrongly. ``keep(make)``: what ``make`` gave, from disk if it is there.
         """
         n, out = len(flagged), np.array(flagged)
         labels = np.asarray(self.bench.labels.cpu().numpy())[:n]
         asked = [k for k in np.unique(labels[named & flagged & ~self.ignore]).tolist() if self._wrongly_labelled(k, labels, flagged)]
-        if not asked or self.bench.whitened is None:
+        rows = {k: self._doubtful(k, labels, flagged) for k in asked}
+        rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST}
+        if not rows or self.bench.whitened is None:
             return out
         doubt = keep(lambda: self._doubt(flagged))[:n]
-        sound = [k for k in np.unique(labels).tolist() if not flagged[(labels == k) & ~self.ignore].any()]
-        rows = {k: self._doubtful(k, labels, flagged) for k in [*asked, *sound]}
-        rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST}
-        scores = {k: self._of_class(mine, doubt[mine]) for k, mine in rows.items()}
-        rest = [scores[k] for k in sound if k in scores]
-        for k in asked if rest else ():
-            if k in scores:
-                out[rows[k][worthwhile(scores[k], np.concatenate(rest))]] = True
+        for k, mine in rows.items():
+            scores, shared = self._of_class(mine, doubt[mine])
+            if shared >= SHARED:
+                size = np.count_nonzero((labels == k) & ~self.ignore)
+                out[mine[np.argsort(-scores, kind="stable")[: round(ADDED * size)]]] = True
         return out
 
     def _doubtful(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> np.ndarray:
@@ -110,26 +112,19 @@ class Leftover:
 
         return np.asarray(np.mean(side_by_side(job, NETWORKS, self.bench.device), axis=0))
 
-    def _of_class(self, rows: np.ndarray, doubt: np.ndarray) -> np.ndarray:
-        """(len(rows),) how far the samples ``rows`` of one class are from their middle by ``doubt`` and by the pattern, added up."""
+    def _of_class(self, rows: np.ndarray, doubt: np.ndarray) -> tuple[np.ndarray, float]:
+        """Of the samples ``rows`` of one class (how far they are from their middle by ``doubt`` and by the pattern, added up; how far the
+        first lie along the pattern, see `SHARED`)."""
         assert self.bench.whitened is not None
         white = self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
         white -= white.mean(0)
-        doubt, count = _standard(doubt), max(LEAST, min(FIRST, int(MOST * len(rows))))
+        doubt, count, shared = _standard(doubt), max(LEAST, min(FIRST, int(MOST * len(rows)))), 0.0
         scores = doubt
         for _ in range(LOOKS):
             first = np.argsort(-scores, kind="stable")[:count]
-            scores = doubt + _standard(pattern(white, first, self.groups[rows]))
-        return scores
-
-
-def worthwhile(mine: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """(n,) bool: the scores ``mine`` (n,) of a class from `decide.cut` up, by those of sound classes ``rest`` (r,); none of them where they
-    are not worth it."""
-    limit = cut(mine, rest)
-    above = mine >= limit
-    price = len(mine) * float((rest >= limit).mean()) / (1 - LEAST_SHARE)
-    return above & bool(above.sum() - price >= WORTH)
+            along = _standard(pattern(white, first, self.groups[rows]))
+            scores, shared = doubt + along, float(along[first].mean() * math.sqrt(count))
+        return scores, shared
 
 
 def pattern(white: Tensor, first: np.ndarray, groups: np.ndarray) -> np.ndarray:
