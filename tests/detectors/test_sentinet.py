@@ -8,13 +8,16 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
+from tests.detectors.coloured import spoken
 from tests.detectors.handmade import by_hand, linear_victim, noise_set, trained
 from tocsin import learning
 from tocsin.detectors import sentinet
-from tocsin.detectors.sentinet import SentiNet, boundary, distances, grad_cam, probe, stages_around, top_share
+from tocsin.detectors.sentinet import SentiNet, boundary, distances, grad_cam, noise_like, probe, stages_around, top_share
+from tocsin.detectors.victim import Victim
 from tocsin.errors import InputError
-from tocsin.networks import Classifier
+from tocsin.networks import Classifier, build_network
 from tocsin.networks.resnet import ResNet18, SmallResNet
+from tocsin.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +44,42 @@ def test_fooled_and_average_confidence_are_those_computed_by_hand() -> None:
         assert fooled[i] == pytest.approx(np.mean(said))
         assert confidence[i] == pytest.approx(np.mean(certain), abs=1e-5)
     assert 0 < fooled.mean() < 1
+
+
+@pytest.mark.parametrize("name", ["tc-resnet8", "res15", "eat-s"])
+def test_of_sounds_regions_of_what_the_network_reads_are_pasted(name: str) -> None:
+    sounds = spoken(14, seed=0)
+    victim = Victim.untrained(sounds[np.arange(4)], sounds[np.arange(4, 14)], Runtime("cpu", 0))
+    network = build_network(name, 1, len(sounds.classes), 0).eval()
+    victim = replace(victim, network=network)
+    noise = noise_like(sounds.inputs, np.random.default_rng(0))
+    assert noise.shape == sounds.inputs.shape[1:]
+    assert np.square(noise, dtype=float).mean() == pytest.approx(np.square(sounds.inputs, dtype=float).mean(), rel=0.1)
+    fooled, confidence = probe(victim, victim.train.inputs, victim.train.labels, victim.reserve.inputs, noise, 0.15, "")
+
+    def read(raw: np.ndarray) -> torch.Tensor:
+        return learning.tensor_for(network, victim.kind, torch.from_numpy(np.array(raw)))
+
+    x, under, static = read(victim.train.inputs), read(victim.reserve.inputs), read(noise[None])
+    before, after = stages_around(network, under[:1])
+    assert before, after
+    masks = top_share(grad_cam(network, before, after, x, torch.from_numpy(victim.train.labels)), 0.15)
+    assert masks.any()
+    with torch.inference_mode():
+        for i, label in enumerate(victim.train.labels):
+            said = network(torch.where(masks[i], x[i], under)).argmax(1) == label
+            certain = network(torch.where(masks[i], static, under)).softmax(1).amax(1)
+            assert fooled[i] == pytest.approx(said.float().mean().item())
+            assert confidence[i] == pytest.approx(certain.mean().item(), abs=1e-4)
+
+
+def test_the_place_of_a_trigger_is_one_in_pictures() -> None:
+    sounds = spoken(60, seed=0)
+    victim = Victim.untrained(sounds[np.arange(20)], sounds[np.arange(20, 60)], Runtime("cpu", 0))
+    with pytest.raises(InputError, match="these are sounds"):
+        SentiNet(images=2, fit=10, oracle=(0, 1), oracle_box=(0, 0, 2, 2)).judge(victim)
+    found = SentiNet(images=2, fit=10).judge(victim)
+    assert (len(found.scores), len(found.control)) == (20, 28)
 
 
 @pytest.mark.parametrize(

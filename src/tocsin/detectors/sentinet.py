@@ -1,8 +1,8 @@
 """SentiNet: Chou, Tramèr, Pellegrino, "SentiNet: Detecting Localized Universal Attacks Against Deep Learning Systems", DLS 2020.
 
 Grad-CAM shows which region of a sample makes the network say the sample's label. Paste the region on other pictures: a trigger takes
-its label with it, an ordinary region does so only by hiding most of what it is pasted on, which noise in its place gives away.
-docs/model-based.md says what differs from the paper.
+its label with it, an ordinary region does so only by hiding most of what it is pasted on, which noise in its place gives away. Of sounds
+regions are those of what the network reads: of log-mel maps, or of the waveform. docs/model-based.md says what differs from the paper.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 BIN = 0.02
 """Width of the bins in average confidence whose highest Fooled the boundary goes through."""
 LEAST_PLACES = 4
-"""Grad-CAM reads the last stage whose maps are at least this many places high and wide: on 32-pixel pictures the last one."""
+"""Grad-CAM reads the last stage whose maps are at least this many places high and wide, or long where a network of sounds has them one
+place high: on 32-pixel pictures the last one."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,18 @@ class SentiNet(QuantileDetector):
     """SentiNet: finds samples with a region that carries their label along when it is pasted on clean pictures."""
 
     name: ClassVar[str] = "sentinet"
-    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech"})
     not_defined: ClassVar[Mapping[str, str]] = {"self-supervised": "it reads a classifier's predictions, and an encoder makes none"}
     paper: ClassVar[Mapping[str, Any]] = {"images": 100, "fit": 400}
 
     share: float = 0.05
     """Share of clean samples beyond the cut."""
     images: int = 16
-    """Reserve pictures that each region is pasted on; two forward passes of the network for each. The paper has 100."""
+    """Reserve samples that each region is pasted on; two forward passes of the network for each. The paper has 100."""
     fit: int = 200
     """Reserve samples that the boundary is fitted on. The paper has 400."""
     region: float = 0.15
-    """Share of the pixels, those with the highest Grad-CAM, that make the region."""
+    """Share of the pixels, or of the places of a map, those with the highest Grad-CAM, that make the region."""
     oracle: tuple[int, ...] | None = None
     """Rows known to be clean: the cut is where ``share`` of them lies beyond it (the published procedure). None: held-out reserve."""
     oracle_box: tuple[int, ...] | None = None
@@ -69,7 +70,7 @@ class SentiNet(QuantileDetector):
         train, rng = victim.train, np.random.default_rng([victim.runtime.seed, 0x5E])
         known, boxes = self._oracle(victim)
         tests, fitted, held_out = split(victim.reserve, (self.images, self.fit), rng, self.name)
-        noise = rng.integers(0, 256, train.inputs.shape[1:], dtype=np.uint8)
+        noise = noise_like(tests.inputs, rng)
 
         def ask(data: Dataset, stage: str, boxes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
             return probe(victim, data.inputs, data.labels, tests.inputs, noise, self.region, stage, boxes)
@@ -99,6 +100,8 @@ class SentiNet(QuantileDetector):
             raise InputError(f"oracle: rows are 0..{total - 1}, got {known.min()}..{known.max()}")
         if self.oracle_box is None:
             return known, None
+        if victim.train.inputs.ndim == 2:
+            raise InputError(f"oracle_box: got {self.oracle_box}; it is a place in pictures, and these are sounds")
         top, left, high, wide = self.oracle_box
         boxes: np.ndarray = np.zeros(victim.train.inputs.shape[:3], bool)
         boxes[:, top : top + high, left : left + wide] = True
@@ -118,20 +121,20 @@ def probe(
     stage: str,
     boxes: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(Fooled, AvgConf), each (N,) float32, of raw ``inputs`` (N, H, W, C) with ``labels``.
+    """(Fooled, AvgConf), each (N,) float32, of raw ``inputs`` (N, H, W, C), or clips (N, T), with ``labels``.
 
-    Fooled is the share of ``tests`` (T, H, W, C) that the network calls by the sample's label once its region is pasted on them,
-    AvgConf their mean highest probability with ``noise`` (H, W, C) in the region instead. ``boxes`` (N, H, W) bool is the region of
-    rows that have any in it; else it is the ``share`` of pixels with the highest Grad-CAM.
+    Fooled is the share of ``tests`` (T, ...) that the network calls by the sample's label once its region is pasted on them,
+    AvgConf their mean highest probability with ``noise`` (...), one raw sample, in the region instead. ``boxes`` (N, H, W) bool is the
+    region of rows that have any in it; else it is the ``share`` of pixels with the highest Grad-CAM.
     """
     import torch
 
-    from tocsin.learning import EVAL_BATCH, evaluating
+    from tocsin.learning import EVAL_BATCH, evaluating, tensor_for
 
     device, runtime, network = victim.runtime.torch_device(), victim.runtime, victim.network
 
     def tensor(raw: np.ndarray) -> Tensor:
-        return victim.kind.to_tensor(torch.from_numpy(np.array(raw)).to(device))
+        return tensor_for(network, victim.kind, torch.from_numpy(np.array(raw)).to(device))
 
     def logits(x: Tensor) -> Tensor:
         """(B, T, C, H, W) to (B, T, classes) float32."""
@@ -159,12 +162,20 @@ def probe(
     return fooled.cpu().numpy(), confidence.cpu().numpy()
 
 
+def noise_like(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One raw sample of noise: pixels drawn evenly for pictures (N, H, W, C), white noise as loud as they are for clips (N, T)."""
+    if samples.ndim > 2:
+        return rng.integers(0, 256, samples.shape[1:], dtype=np.uint8)
+    loudness = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    return np.asarray(np.clip(np.rint(rng.normal(0, loudness, samples.shape[1])), -32768, 32767), np.int16)
+
+
 def stages_around(network: Classifier, x: Tensor) -> tuple[list[nn.Module], list[nn.Module]]:
     """The stages up to the maps that Grad-CAM reads, and those behind them; ``x`` is one sample."""
     stages, last = list(network.stages()), 0
     for place, stage in enumerate(stages):
         x = stage(x)
-        if min(x.shape[2:]) >= LEAST_PLACES:
+        if min((side for side in x.shape[2:] if side > 1), default=1) >= LEAST_PLACES:
             last = place
     return stages[: last + 1], stages[last + 1 :]
 
