@@ -89,7 +89,7 @@ def test_canaries_teach_nothing_and_are_not_flagged(bench: Bench) -> None:
 
 @pytest.mark.parametrize("why", ["right labels", "not named", "no whitened pixels", "few"])
 def test_what_is_not_to_be_looked_at_is_not(why: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftover, "pretrain", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr(leftover, "odds_of_labels", lambda *args: pytest.fail("it trained"))
     first, wrong = flags(FIRST_KIND), FIRST_KIND if why != "right labels" else np.empty(0, int)
     ignore = (LABELS == 0) & (np.cumsum(LABELS == 0) > 100) if why == "few" else None
     look = looking(replace(bench, whitened=None) if why == "no whitened pixels" else bench, wrong, ignore)
@@ -133,5 +133,5 @@ def test_a_killed_run_reads_what_the_networks_said(tmp_path: Path, bench: Bench,
     first = flags(FIRST_KIND)
     look = looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND]))
     whole = look.extended(first, first, lambda make: audit._kept(0, 4, make))
-    monkeypatch.setattr(leftover, "pretrain", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr(leftover, "odds_of_labels", lambda *args: pytest.fail("it trained"))
     np.testing.assert_array_equal(look.extended(first, first, lambda make: audit._kept(0, 4, make)), whole)

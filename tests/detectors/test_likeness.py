@@ -52,7 +52,7 @@ def grown(first: np.ndarray, planted: np.ndarray, ignore: np.ndarray | None = No
     fit = np.random.default_rng(3).normal(size=N + 180)
     if wrong:
         fit[np.delete(planted, np.s_[::10])] -= 5
-    those = Likeness(bench_of(planted), fit, np.arange(N), np.zeros(N, bool) if ignore is None else ignore, DISTINCT, CPU)
+    those = Likeness(bench_of(planted), fit, np.arange(N), np.zeros(N, bool) if ignore is None else ignore, CPU, DISTINCT)
     return those.extended(first)
 
 
@@ -87,7 +87,7 @@ def test_the_surest_alone_are_learned_from_where_there_are_enough_and_without_an
     flagged, surest = flags(np.concatenate([planted[:20], other])), flags(np.concatenate([planted[:count], rows_of(2, 30)]))
     fit = np.random.default_rng(3).normal(size=N + 180)
     fit[planted] -= 5
-    those = Likeness(bench_of(planted), fit, np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    those = Likeness(bench_of(planted), fit, np.arange(N), np.zeros(N, bool), CPU, DISTINCT)
     found = those.extended(flagged, surest)
     assert sorted(learned[0]) == planted[: count if learned_from == "the surest" else 20].tolist()
     assert found[flagged].all()
@@ -103,7 +103,7 @@ def test_where_the_surest_add_nothing_all_flagged_ones_are_learned_from(monkeypa
     monkeypatch.setattr(Likeness, "_of_class", lambda self, k, start: (asked.append(int(start.sum())), adds[int(start.sum())])[1])
     fit = np.random.default_rng(3).normal(size=N + 180)
     fit[planted] -= 5
-    those = Likeness(bench_of(planted), fit, np.arange(N), np.zeros(N, bool), DISTINCT, CPU)
+    those = Likeness(bench_of(planted), fit, np.arange(N), np.zeros(N, bool), CPU, DISTINCT)
     found = those.extended(flags(planted[:20]), flags(planted[:10]))
     assert asked == [10, 20]
     np.testing.assert_array_equal(np.flatnonzero(found), planted[:50])

@@ -134,11 +134,10 @@ class Distillation:
         from tocsin.detectors.second_look import ROUNDS, SecondLook
 
         began, sure = time.monotonic(), verdict.flagged if verdict.surest is None else verdict.surest
-        alike = Likeness(self.bench, self.fit, self.groups, self.ignore, self.distinct, self.runtime).extended(verdict.flagged, sure)
-        again = SecondLook(self.bench, self.fit, self.groups, self.ignore, self.runtime)
-        alike = again.extended(verdict.flagged, alike, sure, self._kept)
-        left = Leftover(self.bench, self.fit, self.groups, self.ignore, self.runtime)
-        out = {"likeness": alike, "leftover": left.extended(alike, sure, partial(self._kept, 0, ROUNDS))}
+        seen = (self.bench, self.fit, self.groups, self.ignore, self.runtime)
+        alike = Likeness(*seen, self.distinct).extended(verdict.flagged, sure)
+        alike = SecondLook(*seen).extended(verdict.flagged, alike, sure, self._kept)
+        out = {"likeness": alike, "leftover": Leftover(*seen).extended(alike, sure, partial(self._kept, 0, ROUNDS))}
         self.timings["further suspects"] = time.monotonic() - began
         return out
 

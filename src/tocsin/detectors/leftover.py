@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tocsin.detectors.confusion import PretrainSettings, pretrain
-from tocsin.detectors.likeness import WRONG, right
-from tocsin.detectors.workbench import Bench, side_by_side, sweep
-from tocsin.runtime import Runtime, Ticker
+from tocsin.detectors.confusion import PretrainSettings
+from tocsin.detectors.misfits import odds_of_labels
+from tocsin.detectors.suspects import Suspects
+from tocsin.detectors.workbench import side_by_side
+from tocsin.runtime import Ticker
 
 NETWORKS = 2
 """Whose doubts are averaged. Each is taught all samples but the flagged, so it judges what it was taught with, the clean ones alike."""
@@ -44,18 +45,8 @@ ADDED = 0.01
 _NETWORK, _LR, _BATCH = "small", 0.1, 128
 
 
-@dataclass(frozen=True)
-class Leftover:
-    """The samples of one audit: n inspected, then the reserve. The network reads pixels, the pattern is one of whitened pixels."""
-
-    bench: Bench
-    fit: np.ndarray
-    """(n + m,) how well labels fit (`misfits.fit_of_labels`), by which it is asked whether labels are wrong at all."""
-    groups: np.ndarray
-    """(n,) numbers, equal for near duplicates."""
-    ignore: np.ndarray
-    """(n,) bool: rows that stay as they are and shape nothing."""
-    runtime: Runtime
+class Leftover(Suspects):
+    """Finds samples of a further kind, by their labels and by a pattern of whitened pixels."""
 
     def extended(
         self,
@@ -69,8 +60,8 @@ class Leftover:
         wrongly. ``keep(make)``: what ``make`` gave, from disk if it is there.
         """
         n, out = len(flagged), np.array(flagged)
-        labels = np.asarray(self.bench.labels.cpu().numpy())[:n]
-        asked = [k for k in np.unique(labels[named & flagged & ~self.ignore]).tolist() if self._wrongly_labelled(k, labels, flagged)]
+        labels = self.labels[:n]
+        asked = [k for k in np.unique(labels[named & flagged & ~self.ignore]).tolist() if self.wrongly_labelled(k, flagged)]
         rows = {k: self._doubtful(k, labels, flagged) for k in asked}
         rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST}
         if not rows or self.bench.whitened is None:
@@ -85,32 +76,20 @@ class Leftover:
 
     def _doubtful(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> np.ndarray:
         """Row numbers of the unflagged half of class ``k`` that its label fits worse."""
-        fitting = right(self.fit[: len(flagged)], labels, self.ignore, k, flagged)
-        return np.flatnonzero((labels == k) & ~flagged & ~self.ignore & ~fitting)
-
-    def _wrongly_labelled(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> bool:
-        mine = flagged & (labels == k) & ~self.ignore
-        return bool(right(self.fit[: len(flagged)], labels, self.ignore, k, flagged)[mine].mean() <= WRONG)
+        return np.flatnonzero((labels == k) & ~flagged & ~self.ignore & ~self.right(k, flagged))
 
     def _doubt(self, flagged: np.ndarray) -> np.ndarray:
         """(n + m,) log odds against each sample's label, by networks that were taught all but the ``flagged``."""
-        n, plain = len(flagged), replace(self.bench, whitened=None)
-        known = np.concatenate([np.flatnonzero(~flagged & ~self.ignore), np.arange(n, len(self.bench.labels))])
-        how = PretrainSettings(steps=max(LEAST_STEPS, round(PASSES * len(known) / _BATCH)), lr=_LR, batch=_BATCH)
+        n, total, plain = len(flagged), len(self.fit), replace(self.bench, whitened=None)
+        taught = np.concatenate([np.flatnonzero(~flagged & ~self.ignore), np.arange(n, total)])
+        how = PretrainSettings(steps=max(LEAST_STEPS, round(PASSES * len(taught) / _BATCH)), lr=_LR, batch=_BATCH)
         ticker = Ticker(self.runtime, "what the suspects left", NETWORKS * how.steps)
 
         def job(number: int) -> np.ndarray:
             seed = int(np.random.SeedSequence([self.runtime.seed, 0x1EF7, number]).generate_state(1)[0])
-            network, generator = plain.network(_NETWORK, 1.0, seed), torch.Generator().manual_seed(seed)
-            pretrain(network, plain, torch.from_numpy(known), torch.empty(0, dtype=torch.long), how, generator, ticker)
+            return odds_of_labels(plain, _NETWORK, taught, np.arange(total), how, seed, ticker)
 
-            def read(inputs: tuple[Tensor, ...], answers: Tensor) -> Tensor:
-                logits, own = network(*inputs).float(), answers[:, None]
-                return torch.as_tensor(logits.scatter(1, own, -torch.inf).logsumexp(1) - logits.gather(1, own)[:, 0])
-
-            return sweep(read, network, plain, torch.arange(len(self.bench.labels)), lambda: None)
-
-        return np.asarray(np.mean(side_by_side(job, NETWORKS, self.bench.device), axis=0))
+        return -np.asarray(np.mean(side_by_side(job, NETWORKS, self.bench.device), axis=0))
 
     def _of_class(self, rows: np.ndarray, doubt: np.ndarray) -> tuple[np.ndarray, float]:
         """Of the samples ``rows`` of one class (how far they are from their middle by ``doubt`` and by the pattern, added up; how far the

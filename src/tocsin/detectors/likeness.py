@@ -18,6 +18,7 @@ from torch import Tensor
 from tocsin.detectors.confusion import PretrainSettings, pretrain
 from tocsin.detectors.decide import cut
 from tocsin.detectors.sharpen import by_class
+from tocsin.detectors.suspects import WRONG, Suspects
 from tocsin.detectors.workbench import Bench, side_by_side, sweep
 from tocsin.runtime import Runtime, Ticker
 
@@ -30,28 +31,17 @@ THIRDS = 3
 DOUBT = 0.02
 """A further sample must look more like the flagged ones than this share of these do to networks that were not trained on them; those that
 look like clean samples of the class are false alarms, and say nothing."""
-WRONG = 0.25
-"""Samples are taken to be labelled wrongly where at most this share of them fit their label better than its median sample. Of clean
-ones half do; poison of which a tenth does, as of Dynamic, may have two clean ones among five when it reaches this."""
 MOST = 20_000
 """Samples of other classes that are taken for clean."""
 _TRAINING = PretrainSettings(steps=300, lr=0.05, batch=128)
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """The samples of one audit: n inspected, then the reserve. Networks read pixels; labels say who is of a class."""
+class Likeness(Suspects):
+    """Finds what looks like the flagged samples of their class."""
 
-    bench: Bench
-    fit: np.ndarray
-    """(n + m,) how well labels fit (`misfits.fit_of_labels`)."""
-    groups: np.ndarray
-    """(n,) numbers, equal for near duplicates."""
-    ignore: np.ndarray
-    """(n,) bool: rows that stay as they are and shape nothing."""
     distinct: np.ndarray
     """(C,) different reserve samples of each class."""
-    runtime: Runtime
 
     def extended(self, flagged: np.ndarray, surest: np.ndarray | None = None) -> np.ndarray:
         """(n,) bool: ``flagged`` (n,) and the samples that look like the flagged ones of their class; never fewer.
@@ -59,36 +49,30 @@ class Likeness:
         Only classes are asked about that have any of the ``surest`` (n,) bool of the flagged samples. Where `LEAST` are, these alone are
         learned from, for false alarms teach what clean samples look like; where that adds nothing, all that are flagged.
         """
-        out, labels = np.array(flagged), self.bench.labels.cpu().numpy()[: len(flagged)]
+        out, labels = np.array(flagged), self.labels[: len(flagged)]
         sure = flagged if surest is None else flagged & surest
         for k in np.unique(labels[sure & ~self.ignore]).tolist():
             mine = (labels == k) & ~self.ignore
             apart = (sure & mine).sum() >= LEAST and (flagged & mine & ~sure).any()
             for start in (sure, flagged) if apart else (flagged,):
-                added = self._of_class(k, start) if self._wrongly_labelled(k, start) else np.empty(0, np.int64)
+                added = self._of_class(k, start) if self._teachable(k, start) else np.empty(0, np.int64)
                 out[added] = True
                 if not flagged[added].all():
                     break
         return out
 
-    def _right(self, k: int, flagged: np.ndarray) -> np.ndarray:
-        n = len(flagged)
-        return right(self.fit[:n], self.bench.labels.cpu().numpy()[:n], self.ignore, k, flagged)
-
-    def _wrongly_labelled(self, k: int, flagged: np.ndarray) -> bool:
+    def _teachable(self, k: int, flagged: np.ndarray) -> bool:
         """Whether there are flagged samples of class ``k`` to learn from, whose labels are wrong, and others to ask about."""
-        mine = (self.bench.labels.cpu().numpy()[: len(flagged)] == k) & ~self.ignore
-        first = mine & flagged
-        enough = first.sum() >= LEAST and (mine & ~flagged).sum() >= LEAST
-        return bool(enough and self._right(k, flagged)[first].mean() <= WRONG)
+        mine = (self.labels[: len(flagged)] == k) & ~self.ignore
+        return bool(min((mine & flagged).sum(), (mine & ~flagged).sum()) >= LEAST and self.wrongly_labelled(k, flagged))
 
     def _of_class(self, k: int, flagged: np.ndarray) -> np.ndarray:
         """Row numbers of class ``k`` that look like its ``flagged`` ones and are not flagged."""
-        n, labels, seed = len(flagged), self.bench.labels.cpu().numpy(), self.runtime.seed
+        n, labels, seed = len(flagged), self.labels, self.runtime.seed
         rng, mine = np.random.default_rng([seed, 0x11CE, k]), labels[:n] == k
         first, rest = np.flatnonzero(mine & flagged & ~self.ignore), np.flatnonzero(mine & ~flagged & ~self.ignore)
         others = rng.permutation(np.flatnonzero(~mine & ~flagged & ~self.ignore))[:MOST]
-        added, right = rest[:0], self._right(k, flagged)
+        added, right = rest[:0], self.right(k, flagged)
         if not len(others):
             return added
         asked = np.concatenate([rest, others, np.arange(n, len(labels))])
@@ -111,12 +95,6 @@ class Likeness:
                 break
             added = new
         return added
-
-
-def right(fit: np.ndarray, labels: np.ndarray, ignore: np.ndarray, k: int, flagged: np.ndarray) -> np.ndarray:
-    """(n,) bool: samples whose label fits them better than it fits the median unflagged sample of class ``k``; all arguments (n,)."""
-    rest = (labels == k) & ~flagged & ~ignore
-    return np.asarray(fit > (np.median(fit[rest]) if rest.any() else -np.inf))
 
 
 def _odds(

@@ -8,6 +8,7 @@ So classes are compared by the filter alone: how badly labels fit would name a c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -47,20 +48,27 @@ def fit_of_labels(bench: Bench, groups: np.ndarray, least: int, runtime: Runtime
 
     def job(h: int) -> np.ndarray:
         seed = int(np.random.SeedSequence([runtime.seed, 0x5403, h + 2 * again]).generate_state(1)[0])
-        network, generator = plain.network("shortcut", 1.0, seed), torch.Generator().manual_seed(seed)
-        rows = torch.from_numpy(np.flatnonzero(known & (half != h)))
-        pretrain(network, plain, rows, torch.empty(0, dtype=torch.long), how, generator, ticker)
-
-        def read(inputs: tuple[Tensor, ...], answers: Tensor) -> Tensor:
-            logits, own = network(*inputs).float(), answers[:, None]
-            return torch.as_tensor(logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).logsumexp(1))
-
-        return sweep(read, network, plain, torch.from_numpy(np.flatnonzero(half == h)), lambda: None)
+        taught, asked = np.flatnonzero(known & (half != h)), np.flatnonzero(half == h)
+        return odds_of_labels(plain, "shortcut", taught, asked, how, seed, ticker)
 
     fit = np.zeros(len(half), np.float32)
     for h, theirs in enumerate(side_by_side(job, 2, bench.device)):
         fit[half == h] = theirs
     return fit
+
+
+def odds_of_labels(
+    bench: Bench, network: str, taught: np.ndarray, asked: np.ndarray, how: PretrainSettings, seed: int, tick: Callable[[], None]
+) -> np.ndarray:
+    """(len(asked),) log odds of the labels of the rows ``asked``, by a ``network`` that was trained on the rows ``taught``."""
+    net, generator = bench.network(network, 1.0, seed), torch.Generator().manual_seed(seed)
+    pretrain(net, bench, torch.from_numpy(taught), torch.empty(0, dtype=torch.long), how, generator, tick)
+
+    def read(inputs: tuple[Tensor, ...], answers: Tensor) -> Tensor:
+        logits, own = net(*inputs).float(), answers[:, None]
+        return torch.as_tensor(logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).logsumexp(1))
+
+    return sweep(read, net, bench, torch.from_numpy(asked), lambda: None)
 
 
 def looks(fit: np.ndarray, bench: Bench, groups: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, seed: int) -> Series:

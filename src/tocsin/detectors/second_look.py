@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from tocsin.detectors.confusion import PretrainSettings, pretrain
 from tocsin.detectors.decide import LEAST_SHARE, OWN_LEAST, cut
-from tocsin.detectors.likeness import WRONG, right
 from tocsin.detectors.second_hearing import of_poison, outranked, two_witnesses
-from tocsin.detectors.workbench import Bench, side_by_side, sweep
-from tocsin.runtime import Runtime, Ticker
+from tocsin.detectors.suspects import WRONG, Suspects
+from tocsin.detectors.workbench import side_by_side, sweep
+from tocsin.runtime import Ticker
 
 FOLDS = 3
 """Networks a round; each judges the part of the class and of its reserve that it was not taught with."""
@@ -45,18 +45,8 @@ Keep = Callable[[int, int, Callable[[], np.ndarray]], np.ndarray]
 """``keep(k, round, make)``: what ``make`` gave in that round for class k, from disk if it is there, so that a killed run goes on."""
 
 
-@dataclass(frozen=True)
-class SecondLook:
-    """The samples of one audit: n inspected, then the reserve. Networks read pixels."""
-
-    bench: Bench
-    fit: np.ndarray
-    """(n + m,) how well labels fit (`misfits.fit_of_labels`)."""
-    groups: np.ndarray
-    """(n,) numbers, equal for near duplicates."""
-    ignore: np.ndarray
-    """(n,) bool: rows that stay as they are and teach nothing."""
-    runtime: Runtime
+class SecondLook(Suspects):
+    """Finds what is of the kind of the flagged samples of their class, in rounds."""
 
     def extended(
         self, flagged: np.ndarray, alike: np.ndarray, surest: np.ndarray | None = None, keep: Keep = lambda k, r, make: make()
@@ -66,24 +56,20 @@ class SecondLook:
         ``flagged`` (n,) bool: what the verdict flags; ``alike`` (n,) bool: that and what `likeness` adds. Only classes are looked at that
         have any of the ``surest`` (n,) bool of the flagged samples, and whose flagged samples are labelled wrongly.
         """
-        out, labels = np.array(alike), self._labels[: len(flagged)]
+        out, labels = np.array(alike), self.labels[: len(flagged)]
         sure = flagged if surest is None else flagged & surest
         for k in np.unique(labels[sure & ~self.ignore]).tolist():
             out[self._of_class(k, flagged, alike, keep)] = True
         return out
 
-    @property
-    def _labels(self) -> np.ndarray:
-        return np.asarray(self.bench.labels.cpu().numpy())
-
     def _of_class(self, k: int, flagged: np.ndarray, alike: np.ndarray, keep: Keep) -> np.ndarray:
         """Row numbers of class ``k`` that are of the kind of its ``alike`` ones, which are taught first, and are not of the ``flagged``."""
-        n, labels = len(flagged), self._labels
+        n, labels = len(flagged), self.labels
         own = np.flatnonzero((labels[:n] == k) & ~self.ignore)
         rows = np.concatenate([own, n + np.flatnonzero(labels[n:] == k)])
-        first, fits = flagged[own], right(self.fit[:n], labels[:n], self.ignore, k, flagged)[own]
+        first, fits = flagged[own], self.right(k, flagged)[own]
         taught, both, nothing = alike[own], np.full(len(rows), -np.inf), own[:0]
-        if fits[first].mean() > WRONG:
+        if not self.wrongly_labelled(k, flagged):
             return nothing
         for r in range(ROUNDS):
             if taught.sum() < LEAST or (~taught).sum() < LEAST:
@@ -104,7 +90,7 @@ class SecondLook:
     def _odds(self, k: int, r: int, rows: np.ndarray, taught: np.ndarray, flagged: np.ndarray) -> np.ndarray:
         """(len(rows),) log odds that the samples ``rows`` of class ``k`` are of the kind of those ``taught``, each by the network that was
         not taught with it, nor with its near duplicates."""
-        n, labels, rng = len(flagged), self._labels, np.random.default_rng([self.runtime.seed, 0x2E0, k, r])
+        n, labels, rng = len(flagged), self.labels, np.random.default_rng([self.runtime.seed, 0x2E0, k, r])
         others = rng.permutation(np.flatnonzero((labels[:n] != k) & ~flagged & ~self.ignore))[:OTHERS]
         seen = np.concatenate([rows, others, n + np.flatnonzero(labels[n:] != k)])
         place = np.concatenate([rng.integers(0, FOLDS, n)[self.groups], rng.integers(0, FOLDS, len(labels) - n)])[seen]
