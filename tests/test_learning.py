@@ -191,6 +191,13 @@ def test_bad_settings_are_named(bad: dict[str, float]) -> None:
         FitSettings(**bad)  # type: ignore[arg-type]
 
 
+def test_training_that_runs_away_is_an_error_and_no_network(small: Dataset) -> None:
+    network = build_network("small", 1, 10, 0)
+    torch.nn.init.constant_(network.head.bias, float("nan"))
+    with pytest.raises(InputError, match=r"the loss is nan at step .*lower lr than 0.1"):
+        fit(network, small.inputs, small.labels, ImageKind.of(small), FitSettings(epochs=1), CPU)
+
+
 def test_fewer_samples_than_a_batch_train_and_one_does_not(small: Dataset) -> None:
     assert trained(small[:5], CPU, epochs=1)[0].shape == (5, 10)
     with pytest.raises(InputError, match="got 1 samples"):

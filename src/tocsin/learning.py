@@ -180,7 +180,8 @@ def fit(
     ``inputs`` raw samples (N, ...), ``labels`` (N,). Order and augmentation derive from ``runtime.seed``; progress is
     reported under ``stage``. ``bend``: what is descended, made of a batch's mean loss. ``beside``: from what the network reads of a batch,
     its logits and what is added to the loss. ``altered``: from the row numbers (B,) and raw samples of a batch, what is learned from in
-    their place; called before each step, when ``network`` may be looked at. Raises `InputError` for fewer than two samples.
+    their place; called before each step, when ``network`` may be looked at. Raises `InputError` for fewer than two samples, and where the
+    loss is no number any more.
     """
     n = len(labels)
     if n < 2:
@@ -206,6 +207,9 @@ def fit(
             loss = F.cross_entropy(logits.float(), answers[rows.to(device)], label_smoothing=settings.label_smoothing) + more
             descend(optimizer, loss if bend is None else bend(loss))
             if step % 20 == 19 or step == steps - 1:
+                # What is bent may be meant to grow without end; a network of NaN would answer as if it had been trained.
+                if bend is None and not math.isfinite(last := loss.item()):
+                    raise InputError(f"{stage}: the loss is {last} at step {step + 1} of {steps}; a lower lr than {settings.lr} may learn")
                 runtime.progress(stage, (step + 1) / steps)
     return network.eval()
 

@@ -8,7 +8,7 @@ from torch import nn
 from tests.kinds.test_speech import clips
 from tocsin.errors import InputError
 from tocsin.kinds import kind_of
-from tocsin.learning import USUAL, FitSettings, features, fit, predict, usual_settings
+from tocsin.learning import USUAL, FitSettings, features, fit, predict, seeded, tensor_for, usual_settings
 from tocsin.networks import NETWORKS, build_network
 from tocsin.networks.att_rnn import AttRNN
 from tocsin.networks.base import Classifier
@@ -51,6 +51,21 @@ def test_eat_has_the_layers_of_the_specification() -> None:
     layer = 3 * (128 * 128 + 128) + 128 * 128 + 128 + 2 * 128 * 512 + 512 + 128 + 4 * 128
     tokens = 512 * 128 + 128 + 128 + 65 * 128
     assert weights(EAT(1, 35)) == convolutions + tokens + 4 * layer + 2 * 128 + 35 * 129
+
+
+@speaking
+def test_gradients_in_bfloat16_are_those_in_float32(name: str) -> None:
+    """At the sizes in use: there, with channels last, oneDNN's weight gradients of dilated convolutions are NaN (`PlanesFirst`)."""
+    data, network = clips(8, seed=1, length=8000), build_network(name, 1, 4, 3)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x, labels = tensor_for(network, kind_of(data), torch.from_numpy(data.inputs)), torch.from_numpy(data.labels.astype(np.int64))
+    found = []
+    for fast in (False, True):
+        with seeded(torch.device("cpu"), 1), torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            logits = network(x)
+        gradients = torch.autograd.grad(nn.functional.cross_entropy(logits.float(), labels), list(network.parameters()))
+        found.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    assert torch.cosine_similarity(found[0], found[1], dim=0) > 0.95
 
 
 @speaking

@@ -8,9 +8,20 @@ from torch.nn import functional as F
 from tocsin.networks.base import Classifier
 
 
+class PlanesFirst(nn.Conv2d):
+    """A convolution that reads and gives planes, channels first, whatever the order its weights are kept in.
+
+    With channels last, in bfloat16 on the CPU, torch's library (oneDNN, as of torch 2.13) writes NaN into the weight gradients of dilated
+    convolutions whose number of channels is no multiple of 16, or falls over.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x.contiguous(), self.weight.contiguous(), None, padding=self.padding, dilation=self.dilation)
+
+
 def dilated(maps: int, dilation: int) -> nn.Conv2d:
     """3 x 3 convolution without bias that keeps the size."""
-    return nn.Conv2d(maps, maps, 3, padding=dilation, dilation=dilation, bias=False)
+    return PlanesFirst(maps, maps, 3, padding=dilation, dilation=dilation, bias=False)
 
 
 class Pair(nn.Module):
@@ -46,7 +57,7 @@ class Res15(Classifier):
         super().__init__()
         steps = [2 ** (place // 3) for place in range(13)]
         self.body = nn.Sequential(
-            nn.Sequential(nn.Conv2d(channels, maps, 3, padding=1, bias=False), nn.ReLU()),
+            nn.Sequential(PlanesFirst(channels, maps, 3, padding=1, bias=False), nn.ReLU()),
             *(Pair(maps, (steps[place], steps[place + 1]), place == 0) for place in range(0, 12, 2)),
             Last(maps, steps[12]),
         )
