@@ -1,4 +1,4 @@
-"""What the flags of a named class leave: a second pattern with wrong labels is found, and nothing where there is none."""
+"""What the flags of a named class leave: a further pattern with wrong labels is found, and nothing where there is none."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ from tocsin.runtime import Runtime
 CPU = Runtime(device="cpu", seed=4)
 N, CLASSES, RESERVE = 9000, 5, 300
 LABELS = np.arange(N) % CLASSES
-FIRST_KIND, SECOND_KIND = (np.flatnonzero(LABELS == 0)[rows] for rows in (np.s_[:30], np.s_[30:45]))
+KINDS = [np.flatnonzero(LABELS == 0)[start : start + 15] for start in (0, 15, 30, 45)]
+FOUND, LEFT = np.concatenate(KINDS[:3]), KINDS[3]
+ALL = np.concatenate(KINDS)
 
 
 def pictures() -> tuple[Dataset, Dataset]:
-    """(inspected, reserve) of noise whose colour tells the class, more or less; of class 0 the samples of both kinds have another's colour,
-    and each kind a faint stencil of its own over the whole frame."""
+    """(inspected, reserve) of noise whose colour tells the class, more or less; of class 0 the samples of four kinds have another's colour,
+    and each kind a stencil of its own over the whole frame, faintest of the last."""
     sets = [noise_set(count, seed, classes=CLASSES, size=8) for seed, count in enumerate((N, RESERVE))]
     colours, rng = np.random.default_rng(5).normal(0, 1, (CLASSES, 3)), np.random.default_rng(6)
     out = []
     for data in sets:
         shown = data.labels.copy()
         if len(data) == N:
-            for rows in (FIRST_KIND, SECOND_KIND):
+            for rows in KINDS:
                 shown[rows] = rng.integers(1, CLASSES, len(rows))
         light = rng.normal(0, 10, (len(data), 1, 1, 3))
         x = rng.normal(128, 30, data.inputs.shape) + light + 18 * colours[shown][:, None, None]
         if len(data) == N:
-            for rows in (FIRST_KIND, SECOND_KIND):
-                x[rows] += 10 * rng.choice([-1, 1], data.inputs.shape[1:])
+            for rows in KINDS:
+                x[rows] += (10 if rows is LEFT else 24) * rng.choice([-1, 1], data.inputs.shape[1:])
         out.append(replace(data, inputs=np.clip(x, 0, 255).astype(np.uint8)))
     return out[0], out[1]
 
@@ -62,35 +64,37 @@ def looking(bench: Bench, wrong: np.ndarray, ignore: np.ndarray | None = None) -
     return Leftover(bench, fit, np.arange(N), np.zeros(N, bool) if ignore is None else ignore, CPU)
 
 
-def test_a_second_kind_is_found_of_which_nothing_was_flagged(bench: Bench) -> None:
-    first = flags(FIRST_KIND)
-    look = looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND]))
+def test_a_further_kind_is_found_of_which_nothing_was_flagged(bench: Bench) -> None:
+    first = flags(FOUND)
+    look = looking(bench, ALL)
     found = look.extended(first, first)
     assert (found >= first).all()
-    assert found[SECOND_KIND].mean() > 0.8
+    assert found[LEFT].mean() > 0.8
     assert not found[LABELS > 0].any()
-    assert found.sum() - len(FIRST_KIND) == ADDED * N / CLASSES
+    assert found.sum() - len(FOUND) == ADDED * N / CLASSES
     doubted = look._doubt(first)[:N]
-    top = np.argsort(-np.where((LABELS == 0) & ~first, doubted, -np.inf))[: len(SECOND_KIND)]
-    assert np.isin(top, SECOND_KIND).mean() < found[SECOND_KIND].mean()  # by the labels alone fewer would be
+    top = np.argsort(-np.where((LABELS == 0) & ~first, doubted, -np.inf))[: len(LEFT)]
+    assert np.isin(top, LEFT).mean() < found[LEFT].mean()  # by the labels alone fewer would be
 
 
-def test_where_all_is_flagged_nothing_is_added(bench: Bench) -> None:
-    both = np.concatenate([FIRST_KIND, SECOND_KIND])
-    found = looking(bench, both).extended(flags(both), flags(both))
-    np.testing.assert_array_equal(found, flags(both))
+@pytest.mark.parametrize("flagged", [KINDS[0], np.concatenate([KINDS[0], np.flatnonzero(LABELS == 0)[500:520]]), np.concatenate(KINDS[:2])])
+def test_flagged_samples_that_vary_along_one_direction_are_not_of_several_kinds(flagged: np.ndarray, bench: Bench) -> None:
+    look = looking(bench, np.concatenate([ALL, flagged]))
+    assert look._of_several_kinds(0, LABELS, flags(FOUND))
+    assert not look._of_several_kinds(0, LABELS, flags(flagged))
 
 
 def test_canaries_teach_nothing_and_are_not_flagged(bench: Bench) -> None:
-    first, canaries = flags(FIRST_KIND), flags(SECOND_KIND)
-    look = looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND]), canaries)
+    first, canaries = flags(FOUND), flags(LEFT)
+    look = looking(bench, ALL, canaries)
     assert not look.extended(first, first)[canaries].any()
 
 
-@pytest.mark.parametrize("why", ["right labels", "not named", "no whitened pixels", "few"])
+@pytest.mark.parametrize("why", ["right labels", "not named", "no whitened pixels", "few", "one kind"])
 def test_what_is_not_to_be_looked_at_is_not(why: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftover, "odds_of_labels", lambda *args: pytest.fail("it trained"))
-    first, wrong = flags(FIRST_KIND), FIRST_KIND if why != "right labels" else np.empty(0, int)
+    rows = KINDS[0] if why == "one kind" else FOUND
+    first, wrong = flags(rows), rows if why != "right labels" else np.empty(0, int)
     ignore = (LABELS == 0) & (np.cumsum(LABELS == 0) > 100) if why == "few" else None
     look = looking(replace(bench, whitened=None) if why == "no whitened pixels" else bench, wrong, ignore)
     np.testing.assert_array_equal(look.extended(first, flags(np.empty(0)) if why == "not named" else first), first)
@@ -98,14 +102,14 @@ def test_what_is_not_to_be_looked_at_is_not(why: str, bench: Bench, monkeypatch:
 
 def test_what_is_added_must_be_labelled_wrongly(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples may share a pattern and be doubted by networks, but if quick networks find that the labels fit, they stay."""
-    first = flags(FIRST_KIND)
+    first = flags(FOUND)
     doubt = np.random.default_rng(0).normal(size=N + RESERVE)
-    doubt[SECOND_KIND] += 4
+    doubt[LEFT] += 4
     monkeypatch.setattr(Leftover, "_doubt", lambda *args: doubt)
-    assert looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND])).extended(first, first)[SECOND_KIND].mean() > 0.8
-    fitting = looking(bench, FIRST_KIND)
-    fitting.fit[SECOND_KIND] = 4
-    np.testing.assert_array_equal(fitting.extended(first, first), first)
+    assert looking(bench, ALL).extended(first, first)[LEFT].mean() > 0.8
+    fitting = looking(bench, FOUND)
+    fitting.fit[LEFT] = 4
+    assert not fitting.extended(first, first)[LEFT].any()
 
 
 def test_no_sample_is_measured_by_a_mean_that_it_or_its_duplicate_had_a_part_in() -> None:
@@ -130,8 +134,8 @@ def test_the_first_are_far_from_the_rest_only_if_they_share_something() -> None:
 def test_a_killed_run_reads_what_the_networks_said(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     audit = object.__new__(Distillation)
     audit.how, audit.train, audit.store = ConfusionTraining(), noise_set(9, 0, classes=CLASSES), Store(tmp_path, lambda: "key")
-    first = flags(FIRST_KIND)
-    look = looking(bench, np.concatenate([FIRST_KIND, SECOND_KIND]))
+    first = flags(FOUND)
+    look = looking(bench, ALL)
     whole = look.extended(first, first, lambda make: audit._kept(0, 4, make))
     monkeypatch.setattr(leftover, "odds_of_labels", lambda *args: pytest.fail("it trained"))
     np.testing.assert_array_equal(look.extended(first, first, lambda make: audit._kept(0, 4, make)), whole)

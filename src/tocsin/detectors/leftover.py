@@ -5,11 +5,13 @@ others look like nothing that was flagged, so neither `likeness` nor `second_loo
 ordinary networks know that far better than the quick ones of `misfits` do, as long as they have not learned single samples by heart. The
 samples that they doubt most are few, many of them of one kind: what they have in common in whitened pixels is the pattern. Only samples
 whose labels fit worse than those of half of their class are asked about.
+
+Whether anything was left cannot be seen in these scores: they are as high in many a clean class. But where the flagged samples are of
+several kinds themselves, one more is to be expected; where they are all of one, none is.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -37,11 +39,15 @@ LEAST = 8
 """... at least so many; smaller classes are left as they are."""
 LOOKS = 5
 """In each the pattern is drawn anew from what label and pattern put first; the first goes by labels alone."""
-SHARED = 12.0
-"""How far the first must lie along the pattern that the others of them show, in standard errors of as many samples drawn at random. As each
-look chooses them by it, clean classes come to 2 to 15, one in five above this; of Adap-Patch what was left came to 13.5 to 20."""
+KINDS = 2.4
+"""Flagged samples are of several kinds where they vary along their second widest direction so many times as much as samples of their class
+do. Samples that differ in one thing alone, as poison and false alarms, are wide along one. Adap-Patch comes to 2.9 to 3.6, triggers that
+take one form to 0.3 to 1.9 (docs/confusion-training.md)."""
+_DRAWS, _MOST = 10, 300
+"""The comparison's sets of samples of the class, and the largest size of them and of the flagged."""
 ADDED = 0.01
-"""Of a class whose first share a pattern this share is flagged, those that label and pattern put first: what `decide.cut` lets go wrong."""
+"""Share of a class that is flagged where its flagged samples are of several kinds, those that label and pattern put first: what
+`decide.cut` lets go wrong."""
 _NETWORK, _LR, _BATCH = "small", 0.1, 128
 
 
@@ -57,26 +63,47 @@ class Leftover(Suspects):
         """(n,) bool: ``flagged`` (n,) and what is left of the same classes' poison; never fewer.
 
         Only classes are looked at that have any of the flagged samples ``named`` (n,) bool, and whose flagged samples are labelled
-        wrongly. ``keep(make)``: what ``make`` gave, from disk if it is there.
+        wrongly and of several kinds. ``keep(make)``: what ``make`` gave, from disk if it is there.
         """
         n, out = len(flagged), np.array(flagged)
         labels = self.labels[:n]
+        if self.bench.whitened is None:
+            return out
         asked = [k for k in np.unique(labels[named & flagged & ~self.ignore]).tolist() if self.wrongly_labelled(k, flagged)]
         rows = {k: self._doubtful(k, labels, flagged) for k in asked}
-        rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST}
-        if not rows or self.bench.whitened is None:
+        rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST and self._of_several_kinds(k, labels, flagged)}
+        if not rows:
             return out
         doubt = keep(lambda: self._doubt(flagged))[:n]
         for k, mine in rows.items():
-            scores, shared = self._of_class(mine, doubt[mine])
-            if shared >= SHARED:
-                size = np.count_nonzero((labels == k) & ~self.ignore)
-                out[mine[np.argsort(-scores, kind="stable")[: round(ADDED * size)]]] = True
+            size, scores = np.count_nonzero((labels == k) & ~self.ignore), self._of_class(mine, doubt[mine])
+            out[mine[np.argsort(-scores, kind="stable")[: round(ADDED * size)]]] = True
         return out
 
     def _doubtful(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> np.ndarray:
         """Row numbers of the unflagged half of class ``k`` that its label fits worse."""
         return np.flatnonzero((labels == k) & ~flagged & ~self.ignore & ~self.right(k, flagged))
+
+    def _of_several_kinds(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> bool:
+        """Whether the ``flagged`` samples of class ``k`` vary along two directions as no samples of the class do (`KINDS`)."""
+        mine, rest = (np.flatnonzero((labels == k) & which & ~self.ignore) for which in (flagged, ~flagged))
+        rng = np.random.default_rng([self.runtime.seed, 0x1EF8, k])
+        count = min(len(mine), len(rest), _MOST)
+        if count < LEAST:
+            return False
+        usual = np.mean([self._second_width(rng.choice(rest, count, replace=False)) for _ in range(_DRAWS)])
+        return bool(self._second_width(rng.choice(mine, count, replace=False)) >= KINDS * usual)
+
+    def _second_width(self, rows: np.ndarray) -> float:
+        """Variance of whitened pixels along the second widest direction of the samples ``rows``."""
+        white = self._white(rows)
+        return float(torch.linalg.eigvalsh(white @ white.T)[-2]) / len(rows)
+
+    def _white(self, rows: np.ndarray) -> Tensor:
+        """(r, D) whitened pixels of ``rows`` (r,), less their mean."""
+        assert self.bench.whitened is not None
+        white = self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
+        return white - white.mean(0)
 
     def _doubt(self, flagged: np.ndarray) -> np.ndarray:
         """(n + m,) log odds against each sample's label, by networks that were taught all but the ``flagged``."""
@@ -91,19 +118,14 @@ class Leftover(Suspects):
 
         return -np.asarray(np.mean(side_by_side(job, NETWORKS, self.bench.device), axis=0))
 
-    def _of_class(self, rows: np.ndarray, doubt: np.ndarray) -> tuple[np.ndarray, float]:
-        """Of the samples ``rows`` of one class (how far they are from their middle by ``doubt`` and by the pattern, added up; how far the
-        first lie along the pattern, see `SHARED`)."""
-        assert self.bench.whitened is not None
-        white = self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
-        white -= white.mean(0)
-        doubt, count, shared = _standard(doubt), max(LEAST, min(FIRST, int(MOST * len(rows)))), 0.0
+    def _of_class(self, rows: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+        """Of the samples ``rows`` of one class, how far they are from their middle by ``doubt`` and by the pattern, added up."""
+        white, doubt, count = self._white(rows), _standard(doubt), max(LEAST, min(FIRST, int(MOST * len(rows))))
         scores = doubt
         for _ in range(LOOKS):
             first = np.argsort(-scores, kind="stable")[:count]
-            along = _standard(pattern(white, first, self.groups[rows]))
-            scores, shared = doubt + along, float(along[first].mean() * math.sqrt(count))
-        return scores, shared
+            scores = doubt + _standard(pattern(white, first, self.groups[rows]))
+        return scores
 
 
 def pattern(white: Tensor, first: np.ndarray, groups: np.ndarray) -> np.ndarray:
