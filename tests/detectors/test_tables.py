@@ -232,8 +232,8 @@ def test_rows_of_one_class_are_audited(seed: int, planted: tuple[Dataset, np.nda
 
 
 def test_methods_of_pictures_refuse_tables() -> None:
-    for name, kinds in {"strip": "image, speech", "sentinet": "image, speech", "frequency": "image"}.items():
-        with pytest.raises(InputError, match=f"detector {name} works on {kinds} data, got table"):
+    for name in ("strip", "sentinet", "frequency"):
+        with pytest.raises(InputError, match=f"detector {name} works on image, speech data, got table"):
             audit(table(400, 1), table(200, 2), detector=name, runtime=CPU)
 
 

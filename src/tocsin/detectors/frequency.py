@@ -2,6 +2,7 @@
 
 Triggers leave traces in the spectrum that photographs do not have. A small network learns to tell the cosine transforms of clean
 pictures from those of the same pictures with made-up triggers, and is then shown the inspected ones. No model of the data is read.
+Of sounds it reads the transform of their log-mel maps, and the triggers are sounds (`tampered_sounds`).
 docs/model-based.md says what differs from the paper.
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from tocsin.attacks.stamps import shrink, to_bytes
 from tocsin.detectors.excess import Measurement, QuantileDetector
+from tocsin.detectors.tampered_sounds import LEVELS, SOUNDS, moved
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
@@ -24,22 +26,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tocsin.detectors.victim import Victim
+    from tocsin.kinds import Kind
     from tocsin.networks.spectrum import Spectrum, SpectrumNet
 
 Judge: TypeAlias = "tuple[Spectrum, SpectrumNet]"
 """A transform with its scale, and the network that reads it."""
+Read: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Raw samples (B, ...) -> (B, H, W, C) float32 in grey levels."""
 Trigger: TypeAlias = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
-"""(pictures, all clean pictures, rng) -> pictures with a made-up trigger, all (N, H, W, C) uint8."""
+"""(samples, all clean samples, rng) -> samples with a made-up trigger, all raw: (N, H, W, C) uint8 or (N, T) int16."""
 _CORNERS = 5
 """Vertices of a shadow."""
 
 
 @dataclass(frozen=True)
 class Frequency(QuantileDetector):
-    """Frequency: finds pictures whose spectrum looks tampered with to a network trained on made-up triggers."""
+    """Frequency: finds pictures and sounds whose spectrum looks tampered with to a network trained on made-up triggers."""
 
     name: ClassVar[str] = "frequency"
-    kinds: ClassVar[frozenset[str]] = frozenset({"image"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech"})
     paper: ClassVar[Mapping[str, Any]] = {
         "cut": "network",
         "width": 32,
@@ -100,11 +105,12 @@ class Frequency(QuantileDetector):
         rng = np.random.default_rng([runtime.seed, 0xF4])
         part = np.empty(len(reserve), np.int64)
         part[np.lexsort((rng.random(len(reserve)), reserve.labels))] = np.arange(len(reserve)) % self.folds  # equal parts of each class
-        judges = [self._trained(np.asarray(reserve.inputs[part != fold]), fold, runtime) for fold in range(self.folds)]
+        read = reading(victim.kind)
+        judges = [self._trained(np.asarray(reserve.inputs[part != fold]), fold, read, runtime) for fold in range(self.folds)]
         trained = time.monotonic()
-        control = _log_odds(judges, part, reserve.inputs, runtime, "Frequency: reserve")
+        control = _log_odds(judges, part, reserve.inputs, read, runtime, "Frequency: reserve")
         drawn = rng.integers(0, self.folds, len(victim.train))
-        scores = _log_odds(judges, drawn, victim.train.inputs, runtime, "Frequency: reading spectra")
+        scores = _log_odds(judges, drawn, victim.train.inputs, read, runtime, "Frequency: reading spectra")
         return Measurement(
             scores,
             control,
@@ -117,8 +123,8 @@ class Frequency(QuantileDetector):
             timings={"training": trained - began, "reading": time.monotonic() - trained},
         )
 
-    def _trained(self, clean: np.ndarray, fold: int, runtime: Runtime) -> Judge:
-        """A network trained on ``clean`` (n, H, W, C) uint8 and made-up triggers on it."""
+    def _trained(self, clean: np.ndarray, fold: int, read: Read, runtime: Runtime) -> Judge:
+        """A network trained on ``clean`` raw samples (n, ...) and made-up triggers on them."""
         import torch
         from torch.nn import functional as F
 
@@ -126,10 +132,10 @@ class Frequency(QuantileDetector):
         from tocsin.networks.spectrum import Spectrum, SpectrumNet
 
         device, rng = runtime.torch_device(), np.random.default_rng([runtime.seed, 0xF4, fold])
-        n, height, width, channels = clean.shape
+        n, (height, width, channels) = len(clean), read(torch.from_numpy(clean[:1])).shape[1:]
         spectrum = Spectrum(height, width).to(device)
         if self.whiten:
-            spectrum.scale = _root_mean_square(spectrum, clean, device)
+            spectrum.scale = _root_mean_square(spectrum, clean, read, device)
         steps = self.draws * (self.steps or self.epochs * max(1, 2 * n // self.batch))
         # Layers and dropout draw from the global generator: it is seeded here and given back as it was.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), deterministic(device):
@@ -140,11 +146,11 @@ class Frequency(QuantileDetector):
             optimizer = method(network.parameters(), self.lr, weight_decay=self.weight_decay)
             for step, rows in enumerate(_batches(2 * n, self.batch, steps, rng)):
                 if step % (steps // self.draws) == 0:
-                    base = mirrored(clean, rng)
+                    base = retaken(clean, rng)
                     gather = gatherer(np.concatenate([base, tamper(base, rng)]), device)
                 if self.optimizer == "adam":
                     optimizer.param_groups[0]["lr"] = one_cycle(step, steps, self.lr)
-                x = spectrum(gather(rows))
+                x = spectrum(read(gather(rows)))
                 with autocast(device):
                     logits = network(x.contiguous(memory_format=torch.channels_last))
                 loss = F.cross_entropy(logits.float(), (rows >= n).long().to(device))
@@ -167,20 +173,20 @@ def _batches(total: int, size: int, steps: int, rng: np.random.Generator) -> Ite
         yield order[place * size :][:size]
 
 
-def _root_mean_square(spectrum: Spectrum, clean: np.ndarray, device: Any) -> Tensor:
-    """(C, H, W): of each coefficient over the clean pictures, at least one grey level."""
+def _root_mean_square(spectrum: Spectrum, clean: np.ndarray, read: Read, device: Any) -> Tensor:
+    """(C, H, W): of each coefficient over the clean samples, at least one grey level."""
     import torch
 
     from tocsin.learning import EVAL_BATCH
 
     total = sum(
-        spectrum(torch.from_numpy(clean[start : start + EVAL_BATCH]).to(device)).square().sum(0, dtype=torch.float64)
+        spectrum(read(torch.from_numpy(clean[start : start + EVAL_BATCH]).to(device))).square().sum(0, dtype=torch.float64)
         for start in range(0, len(clean), EVAL_BATCH)
     )
     return (torch.as_tensor(total) / len(clean)).sqrt().clamp(min=1.0).float()
 
 
-def _log_odds(judges: list[Judge], drawn: np.ndarray, inputs: np.ndarray, runtime: Runtime, stage: str) -> np.ndarray:
+def _log_odds(judges: list[Judge], drawn: np.ndarray, inputs: np.ndarray, read: Read, runtime: Runtime, stage: str) -> np.ndarray:
     """(N,) float32: how much likelier tampered with than clean, says the judge number ``drawn`` (N,), as a difference of logits."""
     import torch
 
@@ -195,12 +201,25 @@ def _log_odds(judges: list[Judge], drawn: np.ndarray, inputs: np.ndarray, runtim
                 mine = np.flatnonzero(asked == number)
                 if not len(mine):
                     continue
-                x = spectrum(torch.from_numpy(raw[mine]).to(device)).contiguous(memory_format=torch.channels_last)
+                x = spectrum(read(torch.from_numpy(raw[mine]).to(device))).contiguous(memory_format=torch.channels_last)
                 with evaluating(network, device):
                     logits = network(x).float()
                 out[start + mine] = (logits[:, 1] - logits[:, 0]).cpu().numpy()
             runtime.progress(stage, (start + len(raw)) / len(inputs))
     return out
+
+
+def reading(kind: Kind) -> Read:
+    """What a spectrum is taken of: pixels, or log-mel maps, as `Kind.maps` gives them."""
+    from tocsin.kinds.speech import SpeechKind
+
+    levels = LEVELS if isinstance(kind, SpeechKind) else 1.0
+    return lambda raw: kind.maps(raw) * levels
+
+
+def retaken(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Raw samples as they might have been taken too: pictures `mirrored`, clips `moved`."""
+    return moved(clean, rng) if clean.ndim == 2 else mirrored(clean, rng)
 
 
 def mirrored(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -219,9 +238,10 @@ def mirrored(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def tamper(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of ``clean`` (N, H, W, C) uint8 with one of the five kinds of `TRIGGERS`, drawn at random, on each picture."""
-    out, kinds = np.array(clean), rng.integers(0, len(TRIGGERS), len(clean))
-    for kind, trigger in enumerate(TRIGGERS):
+    """A copy of raw ``clean`` with one of the five kinds of `TRIGGERS`, of clips (N, T) of `SOUNDS`, drawn at random, on each sample."""
+    triggers = SOUNDS if clean.ndim == 2 else TRIGGERS
+    out, kinds = np.array(clean), rng.integers(0, len(triggers), len(clean))
+    for kind, trigger in enumerate(triggers):
         rows = np.flatnonzero(kinds == kind)
         if len(rows):
             out[rows] = trigger(clean[rows], clean, rng)
@@ -267,7 +287,7 @@ TRIGGERS: tuple[Trigger, ...] = (
     shadow,
     addition,
 )
-"""The five kinds of made-up triggers."""
+"""The five kinds of made-up triggers on pictures."""
 
 
 def _corner_squares(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,7 @@ def cosine_matrix(side: int) -> Tensor:
 
 
 class Spectrum(nn.Module):
-    """Raw pictures uint8 (B, H, W, C) to their orthonormal 2-D DCT, float32 (B, C, H, W), each coefficient divided by its scale."""
+    """Pictures or maps (B, H, W, C) to their orthonormal 2-D DCT, float32 (B, C, H, W), each coefficient divided by its scale."""
 
     rows: Tensor
     columns: Tensor
