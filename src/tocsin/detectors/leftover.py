@@ -92,7 +92,7 @@ class Leftover(Suspects):
         if count < LEAST:
             return False
         usual = np.mean([self._second_width(rng.choice(rest, count, replace=False)) for _ in range(_DRAWS)])
-        return bool(self._second_width(rng.choice(mine, count, replace=False)) >= KINDS * usual)
+        return bool(self._second_width(rng.choice(mine, count, replace=False)) > KINDS * usual)
 
     def _second_width(self, rows: np.ndarray) -> float:
         """Variance of whitened pixels along the second widest direction of the samples ``rows``."""
