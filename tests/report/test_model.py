@@ -95,8 +95,8 @@ def test_it_is_said_where_labels_named_a_class_or_likeness_flagged_samples() -> 
     page = replace(made, findings=replace(made.findings, evidence={"likeness": {"<b>": 2}}))
     assert "2 in &#39;&lt;b&gt;&#39;" in render(page, Path("out"))
     (left,) = reasons(replace(made, findings=replace(made.findings, evidence={"leftover": {"cat": 17}})))
-    assert left.startswith("Flagged only because networks doubt their labels")
-    assert left.endswith("17 in 'cat'.")
+    assert left.startswith("Flagged only because the other suspects of their class show several patterns")
+    assert left.endswith("17 in 'cat'. More than half of these may be clean.")
 
 
 def test_it_is_said_what_the_second_hearing_did() -> None:

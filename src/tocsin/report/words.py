@@ -127,8 +127,8 @@ def reasons(report: Report) -> tuple[str, ...]:
         )
     if left:
         out.append(
-            "Flagged only because networks doubt their labels and they have something in common, which need not be what the other suspects "
-            f"of their class show: {listed(left[:4])}."
+            "Flagged only because the other suspects of their class show several patterns, networks doubt the labels of these too, and "
+            f"they have something in common: {listed(left[:4])}. More than half of these may be clean."
         )
     return (*out, *_heard_again(evidence.get("second hearing")))
 
