@@ -3,9 +3,8 @@
     python benchmarks/speech_passive.py --out benchmarks/results/speech_passive.jsonl
 
 The sets are those of `speech_audit.py`. The detectors read the usual victim (``tc-resnet8``), trained on the poisoned clips; Frequency
-reads none. A line:
-what they say by their own defaults (no oracle), and the areas under the curve inside the target class. Finished sets are not repeated.
-Needs soundfile.
+reads none. A line: what they say by their own defaults (no oracle), and the areas under the curve inside the target class. What is
+finished, a set by all that are asked, is not repeated. Needs soundfile.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
-    known = {(d["data"], d["row"], d["rate"], d["seed"]) for d in done}
+    known = {(d["data"], d["row"], d["rate"], d["seed"]) for d in done if set(args.detectors) <= d.keys()}
     for seed in args.seeds:
         for data in args.data:
             for row in args.attacks:

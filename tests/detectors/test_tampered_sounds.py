@@ -9,7 +9,7 @@ from tests.kinds.test_speech import beeping, clips
 from tocsin.attacks.speech import inside, loudness
 from tocsin.detectors import frequency, tampered_sounds
 from tocsin.detectors.frequency import Frequency, reading, retaken, tamper
-from tocsin.detectors.tampered_sounds import LEVELS, SOUNDS, beep, burst, crosstalk, hiss, hole, moved
+from tocsin.detectors.tampered_sounds import LEVELS, SOUNDS, beep, burst, crosstalk, hiss, hole
 from tocsin.kinds import kind_of
 from tocsin.runtime import Runtime
 
@@ -74,8 +74,7 @@ def test_every_kind_is_drawn_and_clips_move_by_a_tenth_at_most() -> None:
     np.testing.assert_array_equal(CLIPS, before)
     assert (out != CLIPS).any(1).all()
     assert len(SOUNDS) == 5
-    again = moved(CLIPS, np.random.default_rng(0))
-    np.testing.assert_array_equal(again, retaken(CLIPS, np.random.default_rng(0)))
+    again = retaken(CLIPS, np.random.default_rng(0))
     most = CLIPS.shape[1] // 10
     padded = np.pad(CLIPS, ((0, 0), (most, most)))
     for clip, wide in zip(again[:20], padded[:20], strict=True):

@@ -18,7 +18,7 @@ import numpy as np
 
 from tocsin.attacks.stamps import shrink, to_bytes
 from tocsin.detectors.excess import Measurement, QuantileDetector
-from tocsin.detectors.tampered_sounds import LEVELS, SOUNDS, moved
+from tocsin.detectors.tampered_sounds import LEVELS, SOUNDS
 from tocsin.errors import InputError
 from tocsin.runtime import Runtime
 
@@ -218,8 +218,15 @@ def reading(kind: Kind) -> Read:
 
 
 def retaken(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Raw samples as they might have been taken too: pictures `mirrored`, clips `moved`."""
-    return moved(clean, rng) if clean.ndim == 2 else mirrored(clean, rng)
+    """Raw samples as they might have been taken too: pictures `mirrored`, clips moved in time as for training."""
+    if clean.ndim > 2:
+        return mirrored(clean, rng)
+    import torch
+
+    from tocsin.kinds.speech import furthest, moved
+
+    start = rng.integers(0, 2 * furthest(clean.shape[1]) + 1, (len(clean), 1))
+    return moved(torch.from_numpy(clean), torch.from_numpy(start)).numpy()
 
 
 def mirrored(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:

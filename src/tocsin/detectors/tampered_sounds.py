@@ -12,8 +12,6 @@ from tocsin.attacks.speech import loudness, spans, to_clips
 
 LEVELS = 32.0
 """Grey levels of a unit of the log-mel maps, so that they range as widely as pictures do."""
-_SHIFT = 0.1
-"""Most of a clip that it is moved by."""
 _SHORT, _LONG = (0.05, 0.3), (0.3, 0.8)
 """Shares of the sound that a short sound and a hole last."""
 _PITCH = (0.01, 0.45)
@@ -54,13 +52,6 @@ def crosstalk(x: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np
 
 SOUNDS = (beep, burst, hiss, hole, crosstalk)
 """The five kinds."""
-
-
-def moved(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(N, T): each moved in time by up to a tenth of its length; what comes in is silence. What `mirrored` is for pictures."""
-    most = max(1, round(_SHIFT * clips.shape[1]))
-    at = rng.integers(0, 2 * most + 1, (len(clips), 1)) + np.arange(clips.shape[1])
-    return np.take_along_axis(np.pad(clips, ((0, 0), (most, most))), at, axis=1)
 
 
 def _level(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -134,10 +134,18 @@ class SpeechKind(Kind):
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Each clip moved in time by up to a tenth of its length; what comes in is silence."""
         batch, length = inputs.shape
-        most = max(1, round(_SHIFT * length))
-        shift = torch.randint(0, 2 * most + 1, (batch, 1), generator=generator)
-        at = (shift + torch.arange(length)).to(inputs.device)
-        return F.pad(inputs, (most, most)).gather(1, at)
+        return moved(inputs, torch.randint(0, 2 * furthest(length) + 1, (batch, 1), generator=generator))
+
+
+def furthest(length: int) -> int:
+    """Samples that a clip of ``length`` may be moved by."""
+    return max(1, round(_SHIFT * length))
+
+
+def moved(clips: Tensor, start: Tensor) -> Tensor:
+    """Clips (B, T) with `furthest` samples of silence on either side, each cut to its length again from sample ``start`` (B, 1) on."""
+    length, most = clips.shape[1], furthest(clips.shape[1])
+    return F.pad(clips, (most, most)).gather(1, (start + torch.arange(length)).to(clips.device))
 
 
 def levelled(maps: Tensor) -> Tensor:
