@@ -4,6 +4,8 @@
     python benchmarks/asset_settings.py --setting transfer --samples 2500 --reserve 1000 --detectors asset,ss,ac,strip,scan,ct \
         --attack none badnet:rate=0.05 hidden-trigger:rate=0.08:source=1:encoder=ENCODER --set transfer.tune=last ...
     python benchmarks/asset_settings.py --setting self-supervised --attack sig:rate=0.05 --samples 3000 --set self-supervised.epochs=10 ...
+    python benchmarks/asset_settings.py --setting supervised --sheets 3 --samples 25000 --attack wanet:rate=0.05 --device cuda \
+        --network resnet18 --epochs 24 --states clean poisoned --set features=victim network=resnet18 victim_network=resnet18 ...
 
 Attacks are written NAME or NAME:setting=value:setting=value. Each line: the verdict, the share of planted samples (TPR) and of others
 (FPR) flagged, the area under the curve of the scores, the share of planted ones among the 20 that each run's scouts rank highest; and
@@ -46,8 +48,8 @@ KNOWN, OTHERS = (0, 2, 4, 6, 8), (1, 3, 5, 7, 9)
 
 
 @lru_cache(maxsize=1)
-def pictures() -> tuple[Dataset, Dataset]:
-    return real.cifar10(), real.cifar10_test()
+def pictures(sheets: int) -> tuple[Dataset, Dataset]:
+    return real.cifar10(sheets), real.cifar10_test()
 
 
 def of_classes(data: Dataset, classes: tuple[int, ...]) -> Dataset:
@@ -56,11 +58,11 @@ def of_classes(data: Dataset, classes: tuple[int, ...]) -> Dataset:
     return Dataset.of_arrays(data.inputs[rows], np.searchsorted(classes, data.labels[rows]), tuple(data.classes[k] for k in classes))
 
 
-def encoder_file(folder: Path, seed: int, device: str) -> Path:
+def encoder_file(folder: Path, seed: int, device: str, sheets: int) -> Path:
     """An encoder that knows the classes `KNOWN`, trained where there is none yet."""
     file = folder / f"encoder-{seed}.npz"
     if not file.exists():
-        train, test = (of_classes(data, KNOWN) for data in pictures())
+        train, test = (of_classes(data, KNOWN) for data in pictures(sheets))
         how = FitSettings(epochs=10)
         acc = train_victim(train, test, network="small", settings=how, flip=True, runtime=Runtime(device, seed), save=file).acc
         print("encoder of seed", seed, "ACC on its own classes", acc, flush=True)
@@ -68,31 +70,31 @@ def encoder_file(folder: Path, seed: int, device: str) -> Path:
 
 
 def split(
-    samples: int, reserve: int, labelled: int, seed: int, classes: tuple[int, ...] | None
+    samples: int, reserve: int, labelled: int, seed: int, classes: tuple[int, ...] | None, sheets: int = 5
 ) -> tuple[Dataset, Dataset, Dataset, Dataset]:
     """(inspected, reserve, clean labelled samples for what is put on an encoder, test), all disjoint; of some ``classes``, or of all."""
-    data, test = pictures() if classes is None else (of_classes(part, classes) for part in pictures())
+    data, test = pictures(sheets) if classes is None else (of_classes(part, classes) for part in pictures(sheets))
     order = np.random.default_rng([seed, 0x55E7]).permutation(len(data))
     parts = np.split(order, np.cumsum([samples, reserve, labelled]))
     return data[np.sort(parts[0])], data[np.sort(parts[1])], data[np.sort(parts[2])], test
 
 
-def _self_supervised(paradigm: Paradigm, data: Dataset, labelled: Dataset, runtime: Runtime) -> Logits:
+def _self_supervised(paradigm: Paradigm, data: Dataset, labelled: Dataset, runtime: Runtime, args: argparse.Namespace) -> Logits:
     assert isinstance(paradigm, SelfSupervised)
     return probed(*paradigm.encoder(data, runtime), labelled, runtime)
 
 
-def _transfer(paradigm: Paradigm, data: Dataset, labelled: Dataset, runtime: Runtime) -> Logits:
+def _transfer(paradigm: Paradigm, data: Dataset, labelled: Dataset, runtime: Runtime, args: argparse.Namespace) -> Logits:
     assert isinstance(paradigm, Transfer)
     encoder, network = paradigm.tuned(data, runtime)
     return lambda inputs, stage: predict(network, inputs, encoder.kind, runtime, stage=stage)
 
 
-def _supervised(paradigm: Paradigm, data: Dataset, labelled: Dataset, runtime: Runtime) -> Logits:
-    return trained(data, "small", runtime=runtime)
+def _supervised(paradigm: Paradigm, data: Dataset, labelled: Dataset, runtime: Runtime, args: argparse.Namespace) -> Logits:
+    return trained(data, args.network, settings=FitSettings(args.epochs), runtime=runtime)
 
 
-DEPLOYED: Mapping[str, Callable[[Paradigm, Dataset, Dataset, Runtime], Logits]] = {
+DEPLOYED: Mapping[str, Callable[[Paradigm, Dataset, Dataset, Runtime, argparse.Namespace], Logits]] = {
     Supervised.name: _supervised,
     SelfSupervised.name: _self_supervised,
     Transfer.name: _transfer,
@@ -110,13 +112,13 @@ class Cells:
         classes = None
         if args.setting == Transfer.name:
             classes = OTHERS
-            self.params.setdefault("transfer.encoder", str(encoder_file(args.out.parent, seed, args.device)))
+            self.params.setdefault("transfer.encoder", str(encoder_file(args.out.parent, seed, args.device, args.sheets)))
         self.paradigm, _ = paradigm_of(args.setting, self.params)
-        self.train, self.reserve, self.labelled, self.test = split(args.samples, args.reserve, args.labelled, seed, classes)
+        self.train, self.reserve, self.labelled, self.test = split(args.samples, args.reserve, args.labelled, seed, classes, args.sheets)
         self.clean: Logits | None = None
 
     def deployed(self, data: Dataset) -> Logits:
-        return DEPLOYED[self.paradigm.name](self.paradigm, data, self.labelled, self.runtime)
+        return DEPLOYED[self.paradigm.name](self.paradigm, data, self.labelled, self.runtime, self.args)
 
     def cell(self, row: str) -> dict[str, Any]:
         name, *words = row.replace("ENCODER", self.params.get("transfer.encoder", "")).split(":")
@@ -137,14 +139,14 @@ class Cells:
         return {**line, "peak_rss_mb": peak_rss_mb()}
 
     def victims(self, poisoned: Any, report: Report, truth: np.ndarray) -> dict[str, Any]:
-        """ACC and ASR of the three models."""
+        """ACC and ASR of the models that are asked for, of three."""
         began = time.monotonic()
         trial = Trial.of(poisoned.attack, self.test) if truth.any() else None
         self.clean = self.clean or self.deployed(self.train)
         models = {"clean": self.clean}
         if truth.any():
             models["poisoned"] = self.deployed(poisoned.dataset)
-        if report.flagged.any():
+        if report.flagged.any() and "purged" in self.args.states:
             models["purged"] = self.deployed(poisoned.dataset[~report.flagged])
         found = {state: measured(logits, self.test, trial) for state, logits in models.items()}
         line: dict[str, Any] = {"victims": {state: {"acc": one.acc, "asr": one.asr} for state, one in found.items()}}
@@ -184,12 +186,17 @@ def main() -> None:
     parser.add_argument("--labelled", type=int, default=5_000)
     parser.add_argument("--detectors", help="as on the command line; by default the one that decides in the setting")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the audit, as on the command line")
+    parser.add_argument("--sheets", type=int, default=5, help="of CIFAR-10, 10,000 pictures each")
+    parser.add_argument("--network", default="small", help="supervised: the model that someone would make of the data")
+    parser.add_argument("--epochs", type=int, default=8, help="supervised: its passes")
+    parser.add_argument("--states", nargs="+", default=["clean", "poisoned", "purged"], help="leave out purged to save its training")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-victims", action="store_true", help="the audit alone, without ACC and ASR")
     args = parser.parse_args()
     fixed = {
         "setting": args.setting, "samples": args.samples, "reserve": args.reserve, "labelled": args.labelled, "set": sorted(args.set),
-        "detectors": args.detectors,
+        "detectors": args.detectors, **({"sheets": args.sheets} if args.sheets != 5 else {}),
+        **({"network": args.network, "epochs": args.epochs} if args.setting == Supervised.name else {}),
     }  # fmt: skip
     lines = map(json.loads, args.out.read_text().splitlines()) if args.out.exists() else ()
     key = ("attack", "seed", *fixed)

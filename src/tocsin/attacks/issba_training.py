@@ -35,7 +35,8 @@ class Stamper(nn.Module):
 
     def __init__(self, encoder: SecretEncoder, secret: Tensor) -> None:
         super().__init__()
-        self.encoder, self.secret = encoder, secret
+        self.encoder = encoder
+        self.register_buffer("secret", secret)  # moves with the encoder to a GPU
 
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.encoder(self.secret.expand(len(x), -1), x)
