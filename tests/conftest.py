@@ -9,6 +9,9 @@ from types import SimpleNamespace
 
 # Before the libraries are loaded that read them. `make test` runs one process a core, and so sums are taken in one order everywhere.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+# The floors of some tests are those of a CPU's sums, so that all run on it. On a GPU: TOCSIN_TEST_CUDA=1 (docs/architecture.md, "Tests").
+if "TOCSIN_TEST_CUDA" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import pytest
 import torch

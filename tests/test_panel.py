@@ -93,6 +93,12 @@ def test_a_passive_lead_shares_its_victim_too(panel):
     assert SEEN[0] is SEEN[1]
 
 
+def test_a_detector_that_names_a_network_of_its_own_reads_that(panel, monkeypatch):
+    monkeypatch.setattr(Other, "own_network", property(lambda self: True))
+    audit(*DATA, detector="reader,other", runtime=CPU)
+    assert SEEN[0] is not SEEN[1]
+
+
 def test_no_network_is_trained_where_none_is_asked_for(panel, monkeypatch):
     def refuse(*given):
         raise AssertionError("a network was trained")

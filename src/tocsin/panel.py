@@ -80,13 +80,16 @@ def hear(
     detectors: Sequence[Detector], train: Dataset, reserve: Dataset, runtime: Runtime, paradigm: Paradigm | None = None
 ) -> tuple[Findings, ...]:
     """What each detector finds in the person's own samples. Those that read a model share the one that the learning setting
-    (``paradigm``; None: supervised) makes of ``train``, trained once and only where one asks."""
+    (``paradigm``; None: supervised) makes of ``train``, trained once and only where one asks; in the supervised setting a detector may
+    name a network of its own."""
+    paradigm = paradigm or Supervised()
+    alone = [isinstance(one, VictimReader) and one.own_network and isinstance(paradigm, Supervised) for one in detectors]
     victim: Victim | None = None
-    if any(isinstance(detector, VictimReader) and detector.asks_network for detector in detectors):
-        victim = (paradigm or Supervised()).victim(train, reserve, runtime)
+    if any(isinstance(one, VictimReader) and one.asks_network and not own for one, own in zip(detectors, alone, strict=True)):
+        victim = paradigm.victim(train, reserve, runtime)
     return tuple(
-        detector.inspect(train, reserve, runtime, victim=victim)
-        if isinstance(detector, VictimReader)
-        else detector.inspect(train, reserve, runtime)
-        for detector in detectors
+        one.inspect(train, reserve, runtime, victim=None if own else victim)
+        if isinstance(one, VictimReader)
+        else one.inspect(train, reserve, runtime)
+        for one, own in zip(detectors, alone, strict=True)
     )

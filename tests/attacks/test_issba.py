@@ -106,3 +106,10 @@ def test_bad_settings_are_named() -> None:
     for settings in ({"bits": 0}, {"batch": 1}, {"likeness_weight": -1}, {"lr": float("nan")}):
         with pytest.raises(InputError, match=next(iter(settings))):
             Issba(**settings)  # type: ignore[arg-type]
+
+
+def test_the_secret_goes_where_the_encoder_goes():
+    """It was left on the CPU by `.to("cuda")`; the device without data stands for a GPU."""
+    stamper = Stamper(SecretEncoder(8, (16, 16, 3), 4), torch.ones(8)).to("meta")
+    assert {t.device.type for t in [*stamper.parameters(), *stamper.buffers()]} == {"meta"}
+    assert stamper(torch.zeros(2, 3, 16, 16, device="meta")).device.type == "meta"

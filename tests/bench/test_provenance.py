@@ -1,4 +1,4 @@
-"""How much memory a process held."""
+"""Where a number comes from, and how much memory a process held."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from tocsin.bench import provenance
 from tocsin.bench.provenance import peak_rss_mb
 
 
@@ -22,3 +23,11 @@ def test_a_process_does_not_inherit_the_peak_of_its_parent() -> None:
     assert mine is not None
     assert mine > held.nbytes / 2**20
     assert float(child.stdout) < 150
+
+
+def test_a_copy_without_its_checkout_says_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "_git", lambda *words: "")
+    monkeypatch.delenv("TOCSIN_COMMIT", raising=False)
+    assert provenance.commit() == {"commit": None, "dirty": None}
+    monkeypatch.setenv("TOCSIN_COMMIT", "abc1234")
+    assert provenance.commit() == {"commit": "abc1234", "dirty": None}

@@ -10,11 +10,13 @@ from sklearn.metrics import roc_auc_score
 
 from tests.detectors.synthetic import pictures
 from tocsin.attacks import BadNet
+from tocsin.auditing import audit
 from tocsin.data.dataset import Dataset, concatenate
 from tocsin.detectors.asset import Asset
 from tocsin.detectors.ct import hold_out
 from tocsin.detectors.offset import OffsetSettings, offset, recalibrate, score, spread
 from tocsin.detectors.scout import ScoutSettings, of_batch, standardised, whole_set
+from tocsin.detectors.victim import Victim
 from tocsin.detectors.workbench import Bench
 from tocsin.errors import InputError
 from tocsin.poisoning import poison
@@ -67,6 +69,25 @@ def test_the_published_procedure_runs_and_its_thresholds_differ():
         np.testing.assert_array_equal(again.scores, found.scores)
         limits.add(again.threshold)
     assert len(limits) == 3
+
+
+def test_an_audit_reads_the_network_that_is_named(monkeypatch):
+    """Not the one that detectors share: `paper` means a ResNet-18, and whoever asks for more passes is to get them."""
+    asked, trained = [], Victim.trained
+
+    def noted(*given, **how):
+        asked.append(how)
+        return trained(*given, **how)
+
+    monkeypatch.setattr(Victim, "trained", noted)
+    train, _ = poisoned(0, count=400, rate=0.1)
+    how = {"features": "victim", "network": "small", "runs": 1, "passes": 0.1, "steps_least": 1, "scout_steps": 1}
+    common = {"detector": "asset", "canaries": False, "runtime": Runtime(device="cpu", seed=1)}
+    audit(train, pictures(200, seed=1000), params={**how, "victim_network": "small-narrow", "victim_epochs": 1}, **common)
+    assert asked == [{"network": "small-narrow", "epochs": 1}]
+    asked.clear()
+    audit(train, pictures(200, seed=1000), params=how, **common)
+    assert asked == [{}]
 
 
 @pytest.mark.parametrize(

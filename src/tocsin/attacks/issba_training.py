@@ -33,6 +33,8 @@ class Schedule:
 class Stamper(nn.Module):
     """Pixels (B, C, H, W) with the residual of one fixed secret (S,) on each."""
 
+    secret: Tensor
+
     def __init__(self, encoder: SecretEncoder, secret: Tensor) -> None:
         super().__init__()
         self.encoder = encoder

@@ -95,10 +95,11 @@ def _run(cell: Cell, shared: Shared) -> dict[str, Any]:
 
 
 def _inspected(cell: Cell, method: Detector, split: Split, planted: Planted, shared: Shared) -> tuple[Findings, dict[str, Any]]:
-    """Findings about ``planted`` and what they cost. A passive method's time begins with the shared features at hand."""
+    """Findings about ``planted`` and what they cost. A passive method's time begins with the shared features at hand,
+    unless its settings name a network of its own."""
     train, reserve, runtime = planted.poisoned.dataset, split.reserve, shared.runtime
     if isinstance(method, VictimReader):
-        victim = shared.read(split, planted, cell.victim, cell.seed)
+        victim = None if method.own_network else shared.read(split, planted, cell.victim, cell.seed)
         forget_peak()
         began = time.perf_counter()
         findings = method.inspect(train, reserve, runtime, victim=victim)

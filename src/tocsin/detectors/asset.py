@@ -83,9 +83,9 @@ class Asset(VictimReader):
     shortcut_passes: float = 2.0
     """Passes of that network over the inspected samples; what a scout needs is learned early."""
     victim_network: str | None = None
-    """features=victim or both: the network, where the audit has not trained one yet; None: the usual one of such data."""
+    """features=victim or both, in the supervised setting: the network that is trained for this detector; None: the one that all share."""
     victim_epochs: int | None = None
-    """features=victim or both: its passes over the inspected samples; None: as many as is usual for the network."""
+    """features=victim or both, in the supervised setting: its passes over the inspected samples; None: as many as is usual for it."""
     labels: bool = True
     """The separators are driven up the cross entropy of the given labels, and score by it; else, where there are none, by the spread of
     their outputs."""
@@ -164,6 +164,10 @@ class Asset(VictimReader):
     @property
     def asks_network(self) -> bool:
         return self.features != "shortcut"
+
+    @property
+    def own_network(self) -> bool:
+        return self.asks_network and (self.victim_network is not None or self.victim_epochs is not None)
 
     def own_victim(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
         from tocsin.detectors.victim import Victim

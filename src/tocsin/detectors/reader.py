@@ -40,6 +40,12 @@ class VictimReader(Detector):
         """Whether the victim's network has to be trained; some look at the pictures alone."""
         return True
 
+    @property
+    def own_network(self) -> bool:
+        """Whether the settings name the victim's network or its passes: that one is then trained for this detector, where samples are
+        labelled and networks trained from scratch, and the one that others share is not read."""
+        return False
+
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
         """fast (the defaults) or paper (the published rule and values, less any oracle), with ``changes``. Raises `InputError`."""
