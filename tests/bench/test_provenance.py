@@ -25,9 +25,10 @@ def test_a_process_does_not_inherit_the_peak_of_its_parent() -> None:
     assert float(child.stdout) < 150
 
 
-def test_a_copy_without_its_checkout_says_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "_git", lambda *words: "")
-    monkeypatch.delenv("TOCSIN_COMMIT", raising=False)
-    assert provenance.commit() == {"commit": None, "dirty": None}
+def test_a_copy_says_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOCSIN_COMMIT", "abc1234")
     assert provenance.commit() == {"commit": "abc1234", "dirty": None}
+    monkeypatch.delenv("TOCSIN_COMMIT")
+    assert provenance.commit() != {"commit": "abc1234", "dirty": None}
+    monkeypatch.setattr(provenance, "_git", lambda *words: "")
+    assert provenance.commit() == {"commit": None, "dirty": None}

@@ -39,12 +39,16 @@ def provenance(device: str, command: str) -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """``commit`` and ``dirty`` of the checkout that tocsin runs from. Where it runs from no checkout of its own, such as a copy on a
-    machine that is lent: the commit that ``$TOCSIN_COMMIT`` says it is a copy of, or None, and None."""
+    """``commit`` and ``dirty`` of the checkout that tocsin runs from; both None where it runs from no checkout of its own.
+
+    ``$TOCSIN_COMMIT`` goes first: a copy on a machine that is lent may have come with the history of another day.
+    """
+    if told := os.environ.get("TOCSIN_COMMIT"):
+        return {"commit": told, "dirty": None}
     top = _git("rev-parse", "--show-toplevel")
     # An installed package may lie in the checkout of something else.
     if not top or Path(top) / "src" / "tocsin" != PACKAGE:
-        return {"commit": os.environ.get("TOCSIN_COMMIT"), "dirty": None}
+        return {"commit": None, "dirty": None}
     return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain", "--", "."))}
 
 

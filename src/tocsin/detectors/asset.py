@@ -49,7 +49,7 @@ class Asset(VictimReader):
             "paper": {"labels": False},
         },
         # phi is the adapted model; the data are few, so that one pass would be a handful of steps (specification 2.9).
-        "transfer": {"fast": {"features": "both"}, "paper": {"steps_least": 100}},
+        "transfer": {"fast": {"features": "both", "hear_scouts": False}, "paper": {"steps_least": 100}},
     }
     paper: ClassVar[Mapping[str, Any]] = {
         "features": "victim",
@@ -113,6 +113,8 @@ class Asset(VictimReader):
     """What the scout's logits concentrate: ao (published): adjusted outlyingness above 2, on either side; top: a fixed share."""
     share: float = 0.01
     """top: this share of the samples."""
+    hear_scouts: bool = True
+    """features=victim or both, decision=tail, and a set as large as its limit asks for: what the scouts say counts too (`testimony`)."""
     network: str = "shortcut"
     """The separator: shortcut, as in Confusion Training (for tables a narrow MLP), or one of `tocsin train`'s networks."""
     runs: int = 2
@@ -198,17 +200,18 @@ class Asset(VictimReader):
         groups = bench.kind.duplicates(train.inputs, train.labels, device)
         parts = Parts(groups, torch.from_numpy(n + np.flatnonzero(~held)), n + np.flatnonzero(held))
         prepared = time.monotonic()
-        scores, history, scouting = [], [], 0.0
+        scores, logits, history, scouting = [], [], [], 0.0
         for run in range(self.runs):  # each with scouts of its own: what one of them takes for poison by chance, the next does not
             scout_began = time.monotonic()
             read = self._read(victim, bench, parts, run)
-            concentrate, seen = self._concentrated(read, parts, runtime, run)
+            concentrate, told, seen = self._concentrated(read, parts, runtime, run)
+            logits += [told] if told is not None else []
             scouting += time.monotonic() - scout_began
             values, folds = separate(bench, parts, concentrate, self._separators, run, runtime)
             scores.append(values)
             history.append({"folds": [asdict(fold) for fold in folds], **seen})
         separated = time.monotonic()
-        verdict, best = self._decide(victim, held, scores, bench, parts)
+        verdict, best = self._decide(victim, held, scores, logits, bench, parts)
         now = time.monotonic()
         return Findings(
             detector=self.name,
@@ -286,15 +289,18 @@ class Asset(VictimReader):
         pretrain(network, bench, torch.arange(n), nobody, how, torch.Generator().manual_seed(seed), ticker)
         return penultimate(network, bench, len(bench.labels))
 
-    def _concentrated(self, read: np.ndarray, parts: Parts, runtime: Runtime, run: int) -> tuple[Concentrate, dict[str, Any]]:
-        """What the scouts that see ``read`` take for poison, and what is worth telling of it."""
+    def _concentrated(
+        self, read: np.ndarray, parts: Parts, runtime: Runtime, run: int
+    ) -> tuple[Concentrate, np.ndarray | None, dict[str, Any]]:
+        """(what the scouts that see ``read`` take for poison; their logits (n + control,), or None of scouts of a batch each; what is worth
+        telling)."""
         from tocsin.detectors.scout import whole_set
         from tocsin.detectors.separation import by_batch, halves, looked_up
         from tocsin.stats.outlyingness import select
 
         n, device = parts.inspected, runtime.torch_device()
         if self.scout == "batch":
-            return by_batch(read, self._scouts, self.select, self.share, device), {}
+            return by_batch(read, self._scouts, self.select, self.share, device), None, {}
         fold = np.random.default_rng([runtime.seed, 0x5C, run]).integers(0, 5, n)[parts.groups]
         seed = int(np.random.SeedSequence([runtime.seed, 0x5C, run]).generate_state(1)[0])
         # A separator's scouts see no sample that it scores: else it is driven away from what looks like clean samples that they learned by
@@ -302,19 +308,24 @@ class Asset(VictimReader):
         apart = halves(parts, 2, runtime.seed, run)[:n] if self.decision == "control" else np.zeros(n, np.int64)
         ticker = Ticker(runtime, "ASSET: scouting", len(np.unique(fold)) * len(np.unique(apart)))
         logits, chosen, base = np.zeros(n, np.float32), np.zeros(n, bool), read[parts.base.numpy()]
+        aside = np.zeros(len(parts.control), np.float32)
         for half in np.unique(apart).tolist():
             rows = np.flatnonzero(apart == half)
-            logits[rows], _ = whole_set(read[rows], base, read[parts.control], fold[rows], self._scouts, seed + half, device, ticker)
+            logits[rows], aside = whole_set(read[rows], base, read[parts.control], fold[rows], self._scouts, seed + half, device, ticker)
             chosen[rows] = select(logits[rows], self.select, share=self.share)
         highest = np.argsort(-logits, kind="stable")[:20]
-        return looked_up(chosen), {"concentrated": int(chosen.sum()), "scout's highest": highest.tolist()}
+        return looked_up(chosen), np.concatenate([logits, aside]), {"concentrated": int(chosen.sum()), "scout's highest": highest.tolist()}
 
-    def _decide(self, victim: Victim, held: np.ndarray, scores: list[np.ndarray], bench: Bench, parts: Parts) -> tuple[Verdict, np.ndarray]:
-        """(verdict, the scores it rests on); ``scores``, of each run: (n + control,) of the inspected, then of the control samples."""
+    def _decide(
+        self, victim: Victim, held: np.ndarray, scores: list[np.ndarray], logits: list[np.ndarray], bench: Bench, parts: Parts
+    ) -> tuple[Verdict, np.ndarray]:
+        """(verdict, the scores it rests on); ``scores`` of each run and its scouts' ``logits``: (n + control,) of the inspected, then of
+        the control samples."""
         from tocsin.detectors.control import against_control
         from tocsin.detectors.decide import Scored, Verdict, tail
         from tocsin.detectors.separation import halves, levelled
         from tocsin.detectors.sharpen import by_class, count_distinct
+        from tocsin.detectors.testimony import said_by_scouts
         from tocsin.stats.outlyingness import lower_half_threshold
 
         train, reserve = victim.train, victim.reserve
@@ -326,7 +337,12 @@ class Asset(VictimReader):
             views = {f"run {r + 1}": by_class(values, labels, n, distinct).astype(np.float32) for r, values in enumerate(scores)}
             rounds = [{name: view[:n]} for name, view in views.items()]
             large = round(self.share * n) >= _CONCENTRATED and np.median(distinct) >= _DISTINCT
-            verdict = tail(Scored(rounds, train.labels, names, none, None, self.alpha, _NULL_SCALE if large else _NULL_SCALE_SMALL))
+            seen = Scored(rounds, train.labels, names, none, None, self.alpha, _NULL_SCALE if large else _NULL_SCALE_SMALL)
+            if large and self.hear_scouts and self.features != "shortcut" and len(logits) == len(scores):
+                said = said_by_scouts(logits, labels, n, distinct)
+                views |= {name: view for each in said.views for name, view in each.items()}
+                seen = replace(seen, share=1 - said.share, further=(said.part(slice(n)),))
+            verdict = tail(seen)
             return verdict, views[verdict.view or "run 1"]
         if self.decision == "control":
             level = [levelled(values, halves(parts, 2, victim.runtime.seed, r), n) for r, values in enumerate(scores)]
