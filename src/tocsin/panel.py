@@ -80,16 +80,19 @@ def hear(
     detectors: Sequence[Detector], train: Dataset, reserve: Dataset, runtime: Runtime, paradigm: Paradigm | None = None
 ) -> tuple[Findings, ...]:
     """What each detector finds in the person's own samples. Those that read a model share the one that the learning setting
-    (``paradigm``; None: supervised) makes of ``train``, trained once and only where one asks; in the supervised setting a detector may
-    name a network of its own."""
+    (``paradigm``; None: supervised) makes of ``train``, trained once and only where one asks; where networks are trained from
+    scratch, a detector may name one of its own."""
     paradigm = paradigm or Supervised()
-    alone = [isinstance(one, VictimReader) and one.own_network and isinstance(paradigm, Supervised) for one in detectors]
+
+    def own(one: VictimReader) -> bool:
+        return one.own_network and paradigm.from_scratch
+
     victim: Victim | None = None
-    if any(isinstance(one, VictimReader) and one.asks_network and not own for one, own in zip(detectors, alone, strict=True)):
+    if any(one.asks_network and not own(one) for one in detectors if isinstance(one, VictimReader)):
         victim = paradigm.victim(train, reserve, runtime)
     return tuple(
-        one.inspect(train, reserve, runtime, victim=None if own else victim)
+        one.inspect(train, reserve, runtime, victim=None if own(one) else victim)
         if isinstance(one, VictimReader)
         else one.inspect(train, reserve, runtime)
-        for one, own in zip(detectors, alone, strict=True)
+        for one in detectors
     )

@@ -88,6 +88,10 @@ def test_it_is_said_where_labels_named_a_class_or_likeness_flagged_samples() -> 
     # What only labels named is told by the first of the questions, however many said so.
     (both,) = because(**{"named by": {"dog": ["labels", "many labels"]}})
     assert both == named
+    (scouts,) = because(**{"named by": {"dog": ["scouts"], "owl": ["rounds", "scouts"]}})
+    assert "'dog'" in scouts
+    assert "'owl'" not in scouts
+    assert "reserve" in scouts
     (everywhere,) = because(**{"named by": {name: ["all labels"] for name in ("dog", "owl", "cat", "cow")}})
     assert everywhere.startswith("Classes 'dog', 'owl' and 'cat' and others: named because labels that do not fit, of all classes")
     (likeness,) = because(likeness={"dog\x1b[31m": 1234})

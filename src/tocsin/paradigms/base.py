@@ -26,6 +26,8 @@ class Paradigm(ABC):
     """What ``setting=`` and ``--setting`` call it."""
     labelled: ClassVar[bool] = True
     """Whether the samples' labels are known. Where they are not, all samples are one class (`Dataset.unlabelled`)."""
+    from_scratch: ClassVar[bool] = False
+    """Whether the model is a network trained from its first weights on the labelled data, so that a detector may name another one."""
     kinds: ClassVar[frozenset[str]] = frozenset({"image", "speech", "table"})
     """Kinds of data that can be learned from in this way."""
     detector: ClassVar[str | None] = None

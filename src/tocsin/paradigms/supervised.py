@@ -18,6 +18,7 @@ class Supervised(Paradigm):
     """supervised: an ordinary network, trained from its first weights on the labelled data."""
 
     name: ClassVar[str] = "supervised"
+    from_scratch: ClassVar[bool] = True
 
     def victim(self, train: Dataset, reserve: Dataset, runtime: Runtime) -> Victim:
         from tocsin.detectors.victim import Victim

@@ -92,7 +92,7 @@ def _pull(report: Report, count: int) -> str:
     return f"; {pull} towards class{'es' if len(names) > 1 else ''} {listed(names)}"
 
 
-_NAMED_BY_LABELS = {
+_NAMED_BY = {
     "labels": (
         "named because labels that do not fit what their samples show have something in common; Confusion Training itself keeps none of "
         "them apart. Look whether it is a trigger: mistakes that are all of one kind, such as one class given the label of another, would "
@@ -107,6 +107,10 @@ _NAMED_BY_LABELS = {
         "a texture, as a warp or a blur leaves it; Confusion Training itself keeps none of them apart. Look whether it is a trigger: "
         "mistakes in pictures that come from another source than the rest would show the same."
     ),
+    "scouts": (
+        "named because small networks that read the features of the trained model tell its suspects from the reserve; ASSET's separators, "
+        "which see the pictures themselves, keep none of them apart."
+    ),
 }
 """Question by which classes were named, and none before it -> what a person should know of that."""
 
@@ -118,9 +122,9 @@ def reasons(report: Report) -> tuple[str, ...]:
     alike, left = ([f"{count:,} in '{shown(name)}'" for name, count in _of_classes(evidence.get(of))] for of in ("likeness", "leftover"))
     named: dict[str, list[str]] = {}
     for name, questions in _of_classes(evidence.get("named by")):
-        if not {"rounds", "texture"} & set(questions):  # Confusion Training's own
+        if not {"rounds", "texture"} & set(questions):  # by what the method itself rests on
             named.setdefault(questions[0], []).append(f"'{shown(name)}'")
-    out = [f"{_classes(named[question])}: {why}" for question, why in _NAMED_BY_LABELS.items() if question in named]
+    out = [f"{_classes(named[question])}: {why}" for question, why in _NAMED_BY.items() if question in named]
     if alike:
         out.append(
             f"Flagged only because they look like the other suspects of their class and their labels fit as badly: {listed(alike[:4])}."
