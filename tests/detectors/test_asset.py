@@ -43,10 +43,10 @@ def test_a_patch_is_found():
     assert abs(len(found.control) - 300) <= 3
 
 
-@pytest.mark.parametrize(("reserve", "concentrated", "needed"), [(600, 100, 3.68), (1200, 15, 2.07), (200, 15, 3.68)])
+@pytest.mark.parametrize(("reserve", "concentrated", "needed"), [(600, 100, 3.68), (1200, 15, 2.17), (200, 15, 3.68)])
 def test_clean_data_are_left_alone_and_small_ones_with_more_caution(reserve, concentrated, needed, monkeypatch):
     """1,500 pictures, of which 15 are concentrated, half of each class of the reserve being held out."""
-    monkeypatch.setattr("tocsin.detectors.asset._CONCENTRATED", concentrated)
+    monkeypatch.setattr("tocsin.detectors.asset_verdict._CONCENTRATED", concentrated)
     found = Asset.preset("fast", **QUICK).inspect(pictures(1500, seed=0), pictures(reserve, seed=1000), Runtime(device="cpu", seed=1))
     assert not found.found
     assert found.confidence > 0.5

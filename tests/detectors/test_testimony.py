@@ -55,8 +55,8 @@ def test_classes_are_measured_by_their_own_control():
 
 def test_asset_listens_to_them_where_they_read_a_victim(monkeypatch):
     """Nothing in the pictures tells poison, so that no separator can learn it; the victim's features do."""
-    monkeypatch.setattr("tocsin.detectors.asset._CONCENTRATED", 10)
-    monkeypatch.setattr("tocsin.detectors.asset._DISTINCT", 10)
+    monkeypatch.setattr("tocsin.detectors.asset_verdict._CONCENTRATED", 10)
+    monkeypatch.setattr("tocsin.detectors.asset_verdict._DISTINCT", 10)
     train, reserve, runtime = pictures(1500, seed=0), pictures(600, seed=1000), Runtime(device="cpu", seed=1)
     truth = np.zeros(1500, bool)
     truth[np.flatnonzero(train.labels == 3)[::3]] = True

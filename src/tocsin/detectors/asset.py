@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from tocsin.data.dataset import concatenate
-from tocsin.detectors.base import Findings, class_evidence
+from tocsin.detectors.base import Findings
 from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
 from tocsin.runtime import Ticker
 
 if TYPE_CHECKING:
     from tocsin.data.dataset import Dataset
-    from tocsin.detectors.decide import Verdict
+    from tocsin.detectors.asset_verdict import Seen
+    from tocsin.detectors.fine_detail import FineDetail
     from tocsin.detectors.offset import Concentrate
     from tocsin.detectors.scout import ScoutSettings
     from tocsin.detectors.separation import Parts, SeparatorSettings
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from tocsin.runtime import Runtime
 
 _BY_CONTROL = ("tail", "control")
-_NULL_SCALE, _NULL_SCALE_SMALL = 0.45, 0.8
-"""Scale of the gap's law on clean data, and of small sets, whose concentrations are small, or small reserves (docs/asset.md): ..."""
-_CONCENTRATED, _DISTINCT = 100, 75
-"""... where fewer samples are concentrated, or fewer distinct ones are held out of the usual class's reserve."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Asset(VictimReader):
             "paper": {"labels": False},
         },
         # phi is the adapted model; the data are few, so that one pass would be a handful of steps (specification 2.9).
-        "transfer": {"fast": {"features": "both", "hear_scouts": False}, "paper": {"steps_least": 100}},
+        "transfer": {"fast": {"features": "both", "hear_scouts": False, "fine_detail": False}, "paper": {"steps_least": 100}},
     }
     paper: ClassVar[Mapping[str, Any]] = {
         "features": "victim",
@@ -73,6 +70,7 @@ class Asset(VictimReader):
         "lr": 1e-4,
         "whole_batch": False,
         "ceiling": float("inf"),
+        "fine_detail": False,
         "recalibrate": 0,
         "decision": "shipped",
     }
@@ -115,6 +113,9 @@ class Asset(VictimReader):
     """top: this share of the samples."""
     hear_scouts: bool = True
     """features=victim or both, decision=tail, and a set as large as its limit asks for: what the scouts say counts too (`testimony`)."""
+    fine_detail: bool = True
+    """Pictures, decision=tail, and a control as large as `fine_detail` asks for: what a warp or a blur does to fine detail is looked for by
+    networks that see nothing else."""
     network: str = "shortcut"
     """The separator: shortcut, as in Confusion Training (for tables a narrow MLP), or one of `tocsin train`'s networks."""
     runs: int = 2
@@ -181,6 +182,7 @@ class Asset(VictimReader):
     def judge(self, victim: Victim) -> Findings:
         import torch
 
+        from tocsin.detectors.asset_verdict import DECISIONS, Seen, by_threshold
         from tocsin.detectors.ct import hold_out
         from tocsin.detectors.separation import Parts, separate
         from tocsin.detectors.workbench import Bench
@@ -204,14 +206,18 @@ class Asset(VictimReader):
         for run in range(self.runs):  # each with scouts of its own: what one of them takes for poison by chance, the next does not
             scout_began = time.monotonic()
             read = self._read(victim, bench, parts, run)
-            concentrate, told, seen = self._concentrated(read, parts, runtime, run)
+            concentrate, told, worth = self._concentrated(read, parts, runtime, run)
             logits += [told] if told is not None else []
             scouting += time.monotonic() - scout_began
             values, folds = separate(bench, parts, concentrate, self._separators, run, runtime)
             scores.append(values)
-            history.append({"folds": [asdict(fold) for fold in folds], **seen})
+            history.append({"folds": [asdict(fold) for fold in folds], **worth})
         separated = time.monotonic()
-        verdict, best = self._decide(victim, held, scores, logits, bench, parts)
+        seen = Seen(train, reserve, held, scores, logits, bench, parts, runtime)
+        detail = self._fine_detail(seen)
+        told_detail = detail.scouted() if detail is not None else []
+        detailed = time.monotonic()
+        verdict, best = DECISIONS.get(self.decision, by_threshold)(self, seen, detail, told_detail)
         now = time.monotonic()
         return Findings(
             detector=self.name,
@@ -232,7 +238,8 @@ class Asset(VictimReader):
                 "preparing": prepared - began,
                 "scouting": scouting,
                 "separating": separated - prepared - scouting,
-                "deciding": now - separated,
+                **({"fine detail": detailed - separated} if detail is not None else {}),
+                "deciding": now - detailed,
                 "total": now - began,
             },
         )
@@ -316,46 +323,17 @@ class Asset(VictimReader):
         highest = np.argsort(-logits, kind="stable")[:20]
         return looked_up(chosen), np.concatenate([logits, aside]), {"concentrated": int(chosen.sum()), "scout's highest": highest.tolist()}
 
-    def _decide(
-        self, victim: Victim, held: np.ndarray, scores: list[np.ndarray], logits: list[np.ndarray], bench: Bench, parts: Parts
-    ) -> tuple[Verdict, np.ndarray]:
-        """(verdict, the scores it rests on); ``scores`` of each run and its scouts' ``logits``: (n + control,) of the inspected, then of
-        the control samples."""
-        from tocsin.detectors.control import against_control
-        from tocsin.detectors.decide import Scored, Verdict, tail
-        from tocsin.detectors.separation import halves, levelled
-        from tocsin.detectors.sharpen import by_class, count_distinct
-        from tocsin.detectors.testimony import said_by_scouts
-        from tocsin.stats.outlyingness import lower_half_threshold
+    def _fine_detail(self, seen: Seen) -> FineDetail | None:
+        """The samples as texture, where that is asked for and can be told."""
+        from tocsin.detectors.fine_detail import DISTINCT, FineDetail
+        from tocsin.detectors.workbench import Bench
+        from tocsin.stats.texture import LEAST_SIDE
 
-        train, reserve = victim.train, victim.reserve
-        n, names, none = len(train), train.classes, np.zeros(len(train), bool)
-        if self.decision == "tail":
-            labels = np.concatenate([train.labels, reserve.labels[held]])
-            repeats = bench.kind.duplicates(reserve.inputs, reserve.labels, bench.device)
-            distinct = count_distinct(repeats[held], reserve.labels[held], len(names))
-            views = {f"run {r + 1}": by_class(values, labels, n, distinct).astype(np.float32) for r, values in enumerate(scores)}
-            rounds = [{name: view[:n]} for name, view in views.items()]
-            large = round(self.share * n) >= _CONCENTRATED and np.median(distinct) >= _DISTINCT
-            seen = Scored(rounds, train.labels, names, none, None, self.alpha, _NULL_SCALE if large else _NULL_SCALE_SMALL)
-            if large and self.hear_scouts and self.features != "shortcut" and len(logits) == len(scores):
-                said = said_by_scouts(logits, labels, n, distinct)
-                views |= {name: view for each in said.views for name, view in each.items()}
-                seen = replace(seen, share=1 - said.share, further=(said.part(slice(n)),))
-            verdict = tail(seen)
-            return verdict, views[verdict.view or "run 1"]
-        if self.decision == "control":
-            level = [levelled(values, halves(parts, 2, victim.runtime.seed, r), n) for r, values in enumerate(scores)]
-            mean = np.mean(level, axis=0).astype(np.float32)
-            seen = Scored([], train.labels, names, none, None, self.alpha, control_labels=reserve.labels[held])
-            verdict = against_control(mean[:n], mean[n:], seen, far=True)
-            if not train.labelled:  # there is no class to be named as a target
-                verdict = replace(verdict, classes=tuple(replace(entry, suspect=False) for entry in verdict.classes))
-            return verdict, mean
-        mean = np.mean(scores, axis=0).astype(np.float32)
-        limit = lower_half_threshold(mean[:n], self.decision, self.eps)
-        flagged = mean[:n] > limit
-        share = np.bincount(train.labels[flagged], minlength=len(names)) / np.maximum(train.class_counts, 1)
-        named = share > 0 if train.labelled else np.zeros(len(names), bool)
-        classes = class_evidence(names, train.labels, flagged, share, np.ones(len(names)), named)  # the published rule names none
-        return Verdict(flagged, classes, 0.5, limit), mean
+        train, reserve, kind = seen.train, seen.reserve, seen.bench.kind
+        if not (self.fine_detail and self.decision == "tail" and kind.textured and min(train.inputs.shape[1:3]) >= LEAST_SIDE):
+            return None
+        if np.median(seen.distinct) < DISTINCT:
+            return None
+        joined = concatenate(train, reserve)
+        textures = Bench.in_texture(joined.inputs, joined.labels, train, seen.bench.device)
+        return FineDetail(textures, seen.parts, seen.labels, seen.distinct, self._scouts, seen.runtime)

@@ -111,6 +111,11 @@ _NAMED_BY = {
         "named because small networks that read the features of the trained model tell its suspects from the reserve; ASSET's separators, "
         "which see the pictures themselves, keep none of them apart."
     ),
+    "detail": (
+        "named because small networks that see nothing but fine detail, as a warp or a blur changes it, tell its suspects from the "
+        "reserve; ASSET's separators, which see the pictures themselves, keep none of them apart. Look whether it is a trigger: pictures "
+        "that come from another source than the rest would show the same."
+    ),
 }
 """Question by which classes were named, and none before it -> what a person should know of that."""
 

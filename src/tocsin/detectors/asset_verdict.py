@@ -1,0 +1,129 @@
+"""How ASSET answers: from what its separators and scouts say to a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tocsin.detectors.base import class_evidence
+from tocsin.detectors.control import against_control
+from tocsin.detectors.decide import Scored, Verdict, tail
+from tocsin.detectors.finish import put_first, with_further
+from tocsin.detectors.misfits import fit_of_labels
+from tocsin.detectors.separation import halves, levelled
+from tocsin.detectors.sharpen import by_class, count_distinct
+from tocsin.detectors.testimony import said_by_scouts
+from tocsin.stats.outlyingness import lower_half_threshold
+
+if TYPE_CHECKING:
+    from tocsin.data.dataset import Dataset
+    from tocsin.detectors.asset import Asset
+    from tocsin.detectors.fine_detail import FineDetail
+    from tocsin.detectors.separation import Parts
+    from tocsin.detectors.workbench import Bench
+    from tocsin.runtime import Runtime
+
+_NULL_SCALE, _NULL_SCALE_SMALL = 0.45, 0.8
+"""Scale of the gap's law on clean data, and of small sets, whose concentrations are small, or small reserves (docs/asset.md): ..."""
+_CONCENTRATED, _DISTINCT = 100, 75
+"""... where fewer samples are concentrated, or fewer distinct ones are held out of the usual class's reserve."""
+_FIT_LEAST = 150
+"""Steps of the networks that are asked how well labels fit, at least."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a verdict rests on."""
+
+    train: Dataset
+    reserve: Dataset
+    held: np.ndarray
+    """(M,) bool: reserve samples that are held out as a control."""
+    scores: Sequence[np.ndarray]
+    """Of each run's separators: (n + control,) of the inspected, then of the control samples."""
+    logits: Sequence[np.ndarray]
+    """The same of its scouts; none where they are scouts of a batch each."""
+    bench: Bench
+    parts: Parts
+    runtime: Runtime
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n + control,)."""
+        return np.concatenate([self.train.labels, self.reserve.labels[self.held]])
+
+    @cached_property
+    def distinct(self) -> np.ndarray:
+        """(C,) control samples of each class that are no near duplicates of each other."""
+        repeats = self.bench.kind.duplicates(self.reserve.inputs, self.reserve.labels, self.bench.device)
+        return count_distinct(repeats[self.held], self.reserve.labels[self.held], len(self.train.classes))
+
+
+def by_classes(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence[np.ndarray]) -> tuple[Verdict, np.ndarray]:
+    """(verdict, the scores (n + control,) that it rests on): classes whose tails stand out from the others' (`decide.tail`).
+
+    ``detail``, if any, and what it ``told``: what scouts say of the pictures as texture (`fine_detail`).
+    """
+    from tocsin.detectors.fine_detail import QUESTION, SHARE
+
+    train, n, labels, names = seen.train, len(seen.train), seen.labels, seen.train.classes
+    views = {f"run {r + 1}": by_class(values, labels, n, seen.distinct).astype(np.float32) for r, values in enumerate(seen.scores)}
+    rounds, nobody = [{name: view[:n]} for name, view in views.items()], np.zeros(n, bool)
+    large = round(how.share * n) >= _CONCENTRATED and np.median(seen.distinct) >= _DISTINCT
+    scale, share = _NULL_SCALE if large else _NULL_SCALE_SMALL, 1.0 if detail is None else 1 - SHARE
+    scored = Scored(rounds, train.labels, names, nobody, None, how.alpha, scale, share)
+    if large and how.hear_scouts and how.features != "shortcut" and len(seen.logits) == len(seen.scores):
+        said = said_by_scouts(seen.logits, labels, n, seen.distinct)
+        views |= {name: view for each in said.views for name, view in each.items()}
+        scored = replace(scored, share=share - said.share, further=(said.part(slice(n)),))
+    verdict = tail(scored)
+    best = views[verdict.view or "run 1"]
+    if detail is None:
+        return verdict, best
+    unnamed = np.array([not entry.suspect for entry in verdict.classes])
+    verdict = tail(replace(scored, further=(*scored.further, detail.series(told, unnamed))))
+    by_detail = [entry.index for entry in verdict.classes if entry.suspect and unnamed[entry.index]]
+    if not by_detail:
+        return verdict, best
+    fit = fit_of_labels(seen.bench, seen.parts.groups, _FIT_LEAST, seen.runtime)
+    flagged, scores = detail.suspects(by_detail, told, fit)
+    verdict = with_further(verdict, {QUESTION: verdict.flagged | flagged}, train, ~nobody)
+    best = scores if unnamed.all() else best
+    return verdict, np.concatenate([put_first(best[:n], verdict.flagged, train.labels, ~nobody), best[n:]])
+
+
+def by_control(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence[np.ndarray]) -> tuple[Verdict, np.ndarray]:
+    """As `by_classes`: those that hold more high scores than their held-out reserve (`control.against_control`)."""
+    train, reserve, n = seen.train, seen.reserve, len(seen.train)
+    level = [levelled(values, halves(seen.parts, 2, seen.runtime.seed, r), n) for r, values in enumerate(seen.scores)]
+    mean = np.mean(level, axis=0).astype(np.float32)
+    scored = Scored([], train.labels, train.classes, np.zeros(n, bool), None, how.alpha, control_labels=reserve.labels[seen.held])
+    verdict = against_control(mean[:n], mean[n:], scored, far=True)
+    if not train.labelled:  # there is no class to be named as a target
+        verdict = replace(verdict, classes=tuple(replace(entry, suspect=False) for entry in verdict.classes))
+    return verdict, mean
+
+
+def by_threshold(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence[np.ndarray]) -> tuple[Verdict, np.ndarray]:
+    """As `by_classes`: all that score above a threshold from the lower half of the scores (specification 2.7)."""
+    train, n = seen.train, len(seen.train)
+    mean = np.mean(seen.scores, axis=0).astype(np.float32)
+    assert how.decision != "tail"
+    assert how.decision != "control"
+    limit = lower_half_threshold(mean[:n], how.decision, how.eps)
+    flagged = mean[:n] > limit
+    share = np.bincount(train.labels[flagged], minlength=len(train.classes)) / np.maximum(train.class_counts, 1)
+    named = share > 0 if train.labelled else np.zeros(len(train.classes), bool)
+    classes = class_evidence(train.classes, train.labels, flagged, share, np.ones(len(train.classes)), named)  # the rule names none
+    return Verdict(flagged, classes, 0.5, limit), mean
+
+
+DECISIONS: dict[str, Callable[[Asset, Seen, FineDetail | None, Sequence[np.ndarray]], tuple[Verdict, np.ndarray]]] = {
+    "tail": by_classes,
+    "control": by_control,
+}
+"""The ``decision`` setting -> rule; any other is a threshold of the lower half."""

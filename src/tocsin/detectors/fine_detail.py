@@ -1,0 +1,137 @@
+"""ASSET once more, of pictures as texture: what a warp or a blur does to fine detail. Ours.
+
+A warp by half a pixel leaves no pattern in pixels that a network of some hundred steps could learn, be it the one whose features the
+scouts read or a separator. It turns down the finest detail, which a small network sees at once where it is shown nothing else
+(`stats.texture`). So the same steps are taken on texture: a network learns the labels from it, scouts read that network's features and
+tell inspected samples from the base set, and what they say is compared between classes. Of a class that nothing but this names,
+separators that see texture say which samples it is, and with them two witnesses more: what the samples they put first have in common, and
+how badly labels fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tocsin.detectors.confusion import PretrainSettings, penultimate, pretrain
+from tocsin.detectors.decide import LEAST_SHARE, Series, clean_share, cut
+from tocsin.detectors.offset import OffsetSettings
+from tocsin.detectors.scout import ScoutSettings, standardised, whole_set
+from tocsin.detectors.separation import Parts, SeparatorSettings, looked_up, separate
+from tocsin.detectors.sharpen import FOLDS, added_up, by_class, matched_filter
+from tocsin.detectors.workbench import Bench
+from tocsin.runtime import Runtime, Ticker
+from tocsin.stats.mixture import beliefs
+from tocsin.stats.outlyingness import select
+
+QUESTION = "detail"
+RUNS = 4
+"""Networks, each with scouts of its own; a class must stand out by the mean of either half of them. Such networks are small and learn each
+by its luck, but a run costs two or three seconds."""
+NULL_SCALE = 0.13
+"""Scale of the gap's law on clean data (docs/asset.md)."""
+SHARE = 0.2
+"""Of alpha."""
+DISTINCT = 75
+"""It is asked only where so many distinct samples are held out of the usual class's reserve."""
+CONCENTRATED = 0.02
+"""Share of the samples that separators are driven away from."""
+FALSE_SHARE = 0.3
+"""Up to this share of what the mixture of a class begins with may be false."""
+MOST, WIDER = 1.75, 1.1
+"""The poison of a class may be so many times what its scores alone say at least, and clean samples vary so much more than those of other
+classes do (variances). By neither the mixture goes on, in one of seven sets, to half of the class (docs/asset.md)."""
+_PRETRAIN = {"lr": 0.1, "batch": 128}
+_PASSES, _LEAST_STEPS = 4.0, 150
+_SEPARATORS = SeparatorSettings(
+    network="shortcut",
+    runs=RUNS,
+    cross_fit=True,
+    recalibrate=4000,
+    offset=OffsetSettings(passes=2.0, least_steps=400, batch=256, lr=1e-2, labelled=True, whole_batch=True, least=2, ceiling=50.0),
+)
+
+
+@dataclass(frozen=True)
+class FineDetail:
+    """The samples of one audit as texture."""
+
+    bench: Bench
+    """`Bench.in_texture` of n inspected samples, then the reserve."""
+    parts: Parts
+    labels: np.ndarray
+    """(n + m,) of the inspected and of the control samples."""
+    distinct: np.ndarray
+    """(C,) control samples of each class that are no near duplicates of each other."""
+    scouts: ScoutSettings
+    runtime: Runtime
+
+    def scouted(self) -> list[np.ndarray]:
+        """Of each run the scouts' logits (n + m,)."""
+        return [self._logits(run) for run in range(RUNS)]
+
+    def _logits(self, run: int) -> np.ndarray:
+        n, base, control = self.parts.inspected, self.parts.base.numpy(), self.parts.control
+        read = self._features(run)
+        given = 2 * np.eye(self.bench.classes, dtype=np.float32)[self.bench.labels.cpu().numpy()]
+        read = np.concatenate([standardised(read, read[base]), given], axis=1)
+        fold = np.random.default_rng([self.runtime.seed, 0xDE7, run]).integers(0, 5, n)[self.parts.groups]
+        ticker = Ticker(self.runtime, f"ASSET: scouting fine detail, {run + 1} of {RUNS}", len(np.unique(fold)))
+        seed = self._seed(run)
+        return np.concatenate(whole_set(read[:n], read[base], read[control], fold, self.scouts, seed, self.bench.device, ticker))
+
+    def _features(self, run: int) -> np.ndarray:
+        """(N + M, D) float32: what a network that learned the inspected samples' labels from their texture makes of all samples."""
+        n, seed = self.parts.inspected, self._seed(run)
+        how = PretrainSettings(steps=max(_LEAST_STEPS, round(_PASSES * n / _PRETRAIN["batch"])), **_PRETRAIN)  # type: ignore[arg-type]
+        network, nobody = self.bench.network("shortcut", 1.0, seed), torch.empty(0, dtype=torch.long)
+        ticker = Ticker(self.runtime, f"ASSET: learning fine detail, {run + 1} of {RUNS}", how.steps)
+        pretrain(network, self.bench, torch.arange(n), nobody, how, torch.Generator().manual_seed(seed), ticker)
+        return penultimate(network, self.bench, len(self.bench.labels))
+
+    def _seed(self, run: int) -> int:
+        return int(np.random.SeedSequence([self.runtime.seed, 0xDE7, run]).generate_state(1)[0])
+
+    def series(self, logits: Sequence[np.ndarray], among: np.ndarray) -> Series:
+        """What the scouts' ``logits`` say of the classes ``among`` (C,) bool, for the class test."""
+        n = self.parts.inspected
+        views = [by_class(values, self.labels, n, self.distinct)[:n] for values in logits]
+        halves = [np.mean(views[first::2], axis=0).astype(np.float32) for first in (0, 1)]
+        rounds = [{f"{QUESTION} {number}": half} for number, half in enumerate(halves, 1)]
+        return Series(QUESTION, rounds, null_scale=NULL_SCALE, share=SHARE, among=among)
+
+    def suspects(self, named: Sequence[int], logits: Sequence[np.ndarray], fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """((n,) bool: samples of the ``named`` classes of which one such in five is poison (`LEAST_SHARE`); (n + m,) float32 the scores
+        that this rests on). ``fit`` (N + M,): how well labels fit (`misfits.fit_of_labels`)."""
+        n, labels = self.parts.inspected, self.labels
+        everyone = np.concatenate([np.arange(n), self.parts.control])
+        whitened = self.bench.whitened
+        assert whitened is not None
+        nobody, rng = np.zeros(n, bool), np.random.default_rng([self.runtime.seed, 0xDE8])
+
+        def together(*views: np.ndarray) -> np.ndarray:
+            return added_up(views, labels, n, nobody, self.distinct)
+
+        apart, misfit = np.mean([self._apart(run, values) for run, values in enumerate(logits)], axis=0), -fit[everyone]
+        textures = whitened[torch.from_numpy(everyone).to(whitened.device)].flatten(1)
+        shared = matched_filter(together(apart, misfit), labels, textures, n, rng.integers(0, FOLDS, n)[self.parts.groups], nobody)
+        total, each = together(apart, misfit, shared), np.stack([together(view)[:n] for view in (apart, misfit, shared)], axis=1)
+        out, sound = np.zeros(n, bool), ~np.isin(labels[:n], list(named))
+        for k in named:
+            mine, rest = labels[:n] == k, sound if sound.any() else labels[:n] != k
+            scores, theirs = total[:n][mine], total[:n][rest]
+            clean = clean_share(scores, theirs)
+            start = scores >= cut(scores, theirs, clean, FALSE_SHARE)
+            most = min(1.0, MOST * max(1 - clean, float(start.mean())))
+            out[mine] = beliefs(each[mine], each[rest], start, most=most, wider=WIDER) >= LEAST_SHARE
+        return out, total
+
+    def _apart(self, run: int, logits: np.ndarray) -> np.ndarray:
+        """(n + m,) how far separators in texture are driven away from each sample, comparable between classes."""
+        n = self.parts.inspected
+        chosen = looked_up(select(logits[:n], "top", share=CONCENTRATED))
+        scores, _ = separate(self.bench, self.parts, chosen, _SEPARATORS, run, self.runtime)
+        return by_class(scores, self.labels, n, self.distinct)
