@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from tests.detectors.synthetic import pictures
@@ -13,6 +14,7 @@ from tocsin.attacks import BadNet
 from tocsin.auditing import audit
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.asset import Asset
+from tocsin.detectors.scout import ScoutSettings, whole_set
 from tocsin.detectors.separation import Parts, halves, levelled
 from tocsin.detectors.victim import Victim
 from tocsin.errors import InputError
@@ -70,6 +72,18 @@ def test_clean_data_are_left_alone_and_score_as_the_control_does(seed):
     assert not answer.found
     marks = np.repeat([1, 0], [len(answer.scores), len(answer.control)])
     assert roc_auc_score(marks, np.concatenate([answer.scores, answer.control])) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize(("shift", "heard", "caught"), [(8.0, True, True), (8.0, False, False), (0.0, True, False)])
+def test_scouts_alone_are_heard_where_the_encoder_knows_what_no_separator_sees(shift, heard, caught):
+    """Nothing in the inputs tells poison; the features do."""
+    train, _ = stamped(1500, 0, 0.0)
+    truth = np.arange(1500) % 25 == 0
+    answer = found(train, truth, shift, hear_scouts=heard)
+    assert answer.found == caught
+    assert not caught or answer.flagged[truth].mean() > 0.9
+    assert answer.flagged[~truth].mean() < 0.01
+    assert ("scouts" in answer.evidence["p by view"]) == heard
 
 
 def test_features_that_know_nothing_find_nothing():
@@ -151,3 +165,15 @@ def test_the_encoder_learns_from_the_reserve_too(monkeypatch):
     assert np.array_equal(seen[0], np.concatenate([train.inputs, reserve.inputs]))
     SelfSupervised().encoder(train, CPU)
     assert np.array_equal(seen[1], train.inputs)
+
+
+def test_each_of_the_others_is_told_of_by_the_scout_that_it_is_given_to():
+    rng, cpu = np.random.default_rng(0), torch.device("cpu")
+    ours, base, others = rng.normal(size=(200, 4)), rng.normal(size=(50, 4)), rng.normal(size=(30, 4))
+    fold, given = rng.integers(0, 3, 200), np.arange(30) % 3
+    how = ScoutSettings((8,), 20, 1e-2, "bce", 32)
+    both = [whole_set(ours, base, others, fold, how, 5, cpu, lambda: None, told_by) for told_by in (None, given)]
+    each = [whole_set(ours, base, others, fold, how, 5, cpu, lambda: None, np.full(30, f))[1] for f in range(3)]
+    assert np.array_equal(both[0][0], both[1][0])
+    assert both[0][1] == pytest.approx(np.mean(each, axis=0), abs=1e-5)
+    assert np.array_equal(both[1][1], np.choose(given, each))

@@ -112,7 +112,8 @@ class Asset(VictimReader):
     share: float = 0.01
     """top: this share of the samples."""
     hear_scouts: bool = True
-    """features=victim or both, decision=tail, and a set as large as its limit asks for: what the scouts say counts too (`testimony`)."""
+    """features=victim or both: what the scouts say counts too, with decision=tail in sets as large as its limit asks for (`testimony`),
+    with decision=control where samples have no labels."""
     fine_detail: bool = True
     """Pictures, decision=tail, and a control as large as `fine_detail` asks for: what a warp or a blur does to fine detail is looked for by
     networks that see nothing else."""
@@ -312,13 +313,19 @@ class Asset(VictimReader):
         seed = int(np.random.SeedSequence([runtime.seed, 0x5C, run]).generate_state(1)[0])
         # A separator's scouts see no sample that it scores: else it is driven away from what looks like clean samples that they learned by
         # heart, and finds these, which no control sample shares (docs/asset.md).
-        apart = halves(parts, 2, runtime.seed, run)[:n] if self.decision == "control" else np.zeros(n, np.int64)
+        # And there each control sample is told of by one scout, as each inspected one is: what they say is compared (`by_control`).
+        alike = self.decision == "control"
+        apart = halves(parts, 2, runtime.seed, run) if alike else np.zeros(n + len(parts.control), np.int64)
+        told_by = np.random.default_rng([runtime.seed, 0x5C, run, 1]).permutation(len(parts.control)) % 5 if alike else None
         ticker = Ticker(runtime, "ASSET: scouting", len(np.unique(fold)) * len(np.unique(apart)))
         logits, chosen, base = np.zeros(n, np.float32), np.zeros(n, bool), read[parts.base.numpy()]
         aside = np.zeros(len(parts.control), np.float32)
         for half in np.unique(apart).tolist():
-            rows = np.flatnonzero(apart == half)
-            logits[rows], aside = whole_set(read[rows], base, read[parts.control], fold[rows], self._scouts, seed + half, device, ticker)
+            rows, theirs = np.flatnonzero(apart[:n] == half), apart[n:] == half
+            logits[rows], told = whole_set(
+                read[rows], base, read[parts.control], fold[rows], self._scouts, seed + half, device, ticker, told_by
+            )
+            aside[theirs] = told[theirs]
             chosen[rows] = select(logits[rows], self.select, share=self.share)
         highest = np.argsort(-logits, kind="stable")[:20]
         return looked_up(chosen), np.concatenate([logits, aside]), {"concentrated": int(chosen.sum()), "scout's highest": highest.tolist()}

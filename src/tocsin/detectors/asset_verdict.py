@@ -97,15 +97,30 @@ def by_classes(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence
 
 
 def by_control(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence[np.ndarray]) -> tuple[Verdict, np.ndarray]:
-    """As `by_classes`: those that hold more high scores than their held-out reserve (`control.against_control`)."""
+    """As `by_classes`: those that hold more high scores than their held-out reserve (`control.against_control`).
+
+    Of samples without labels the scouts' own logits are asked too, each with half of alpha. The encoder has learned from inspected, base
+    and control samples alike, and each sample is told of by a scout that has not seen it; then clean ones and control are draws from one
+    law. (A victim with labels has been taught the inspected samples alone: its scouts tell these from the control.)
+    """
     train, reserve, n = seen.train, seen.reserve, len(seen.train)
     level = [levelled(values, halves(seen.parts, 2, seen.runtime.seed, r), n) for r, values in enumerate(seen.scores)]
-    mean = np.mean(level, axis=0).astype(np.float32)
-    scored = Scored([], train.labels, train.classes, np.zeros(n, bool), None, how.alpha, control_labels=reserve.labels[seen.held])
-    verdict = against_control(mean[:n], mean[n:], scored, far=True)
-    if not train.labelled:  # there is no class to be named as a target
-        verdict = replace(verdict, classes=tuple(replace(entry, suspect=False) for entry in verdict.classes))
-    return verdict, mean
+    views = {"separators": np.mean(level, axis=0).astype(np.float32)}
+    if how.hear_scouts and how.features == "victim" and not train.labelled and len(seen.logits) == len(seen.scores):
+        views["scouts"] = np.mean(seen.logits, axis=0).astype(np.float32)
+    alpha = how.alpha / len(views)
+    scored = Scored([], train.labels, train.classes, np.zeros(n, bool), None, alpha, control_labels=reserve.labels[seen.held])
+    verdicts = {name: against_control(view[:n], view[n:], scored, name, far=True) for name, view in views.items()}
+    lead = min(verdicts, key=lambda name: min(entry.p_value for entry in verdicts[name].classes))
+    flagged = np.any([verdict.flagged for verdict in verdicts.values()], axis=0)
+    p = np.min([[min(1.0, entry.p_value * len(views)) for entry in verdict.classes] for verdict in verdicts.values()], axis=0)
+    named = p <= how.alpha if train.labelled else np.zeros(len(p), bool)  # without labels there is no class to be named as a target
+    classes = class_evidence(train.classes, train.labels, flagged, -np.log10(np.maximum(p, 1e-300)), p, named)
+    evidence = {
+        "p": dict(zip(train.classes, p.tolist(), strict=True)),
+        "p by view": {name: v.evidence["p"] for name, v in verdicts.items()},
+    }
+    return replace(verdicts[lead], flagged=flagged, classes=classes, evidence=evidence), views[lead]
 
 
 def by_threshold(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence[np.ndarray]) -> tuple[Verdict, np.ndarray]:

@@ -47,10 +47,12 @@ def whole_set(
     seed: int,
     device: torch.device,
     tick: Callable[[], None],
+    told_by: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits of the inspected ``features`` (N, F) and of ``others`` (M, F): one scout a fold (N,), which sees all samples but that fold's.
 
-    Ours: the published scouts see one batch each and start anew for every one.
+    Of each of the others the scout of the fold ``told_by`` (M,) speaks, as of each inspected sample one does; by default all do, and the
+    mean is given. Ours: the published scouts see one batch each and start anew for every one.
     """
     x, clean, rest = (torch.from_numpy(np.asarray(a, np.float32)).to(device) for a in (features, base, others))
     out, aside = torch.zeros(len(x)), torch.zeros(len(rest))
@@ -71,7 +73,8 @@ def whole_set(
         with torch.inference_mode():
             left = torch.from_numpy(np.flatnonzero(fold == f))
             out[left] = scout(x[left.to(device)])[:, 0].cpu()
-            aside += scout(rest)[:, 0].cpu() / len(folds)
+            said = scout(rest)[:, 0].cpu()
+            aside += said / len(folds) if told_by is None else torch.where(torch.from_numpy(told_by == f), said, 0.0)
         tick()
     return out.numpy(), aside.numpy()
 
