@@ -53,6 +53,7 @@ def test_a_blur_is_found_by_it_and_by_nothing_else():
     assert found.flagged[truth].mean() > 0.9
     assert found.flagged[~truth].mean() < 0.03
     assert found.evidence["detail"][train.classes[3]] > 0
+    assert found.threshold is None
     own = train.labels == 3
     assert found.scores[own & found.flagged].min() > found.scores[own & ~found.flagged].max()
 

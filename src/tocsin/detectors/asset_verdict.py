@@ -92,6 +92,7 @@ def by_classes(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence
     fit = fit_of_labels(seen.bench, seen.parts.groups, _FIT_LEAST, seen.runtime)
     flagged, scores = detail.suspects(by_detail, told, fit)
     verdict = with_further(verdict, {QUESTION: verdict.flagged | flagged}, train, ~nobody)
+    verdict = replace(verdict, threshold=None)  # the view that named the class is not the one that all are flagged by
     best = scores if unnamed.all() else best
     return verdict, np.concatenate([put_first(best[:n], verdict.flagged, train.labels, ~nobody), best[n:]])
 
