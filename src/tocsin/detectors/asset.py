@@ -215,10 +215,9 @@ class Asset(VictimReader):
             history.append({"folds": [asdict(fold) for fold in folds], **worth})
         separated = time.monotonic()
         seen = Seen(train, reserve, held, scores, logits, bench, parts, runtime)
-        detail = self._fine_detail(seen)
-        told_detail = detail.scouted() if detail is not None else []
+        seen.detail = self._fine_detail(seen)
         detailed = time.monotonic()
-        verdict, best = DECISIONS.get(self.decision, by_threshold)(self, seen, detail, told_detail)
+        verdict, best = DECISIONS.get(self.decision, by_threshold)(self, seen)
         now = time.monotonic()
         return Findings(
             detector=self.name,
@@ -239,7 +238,7 @@ class Asset(VictimReader):
                 "preparing": prepared - began,
                 "scouting": scouting,
                 "separating": separated - prepared - scouting,
-                **({"fine detail": detailed - separated} if detail is not None else {}),
+                **({"fine detail": detailed - separated} if seen.detail is not None else {}),
                 "deciding": now - detailed,
                 "total": now - began,
             },
@@ -270,7 +269,7 @@ class Asset(VictimReader):
 
     def _read(self, victim: Victim, bench: Bench, parts: Parts, run: int) -> np.ndarray:
         """(N + M, D) float32: what scouts read of inspected and reserve samples."""
-        from tocsin.detectors.scout import standardised
+        from tocsin.detectors.scout import beside_labels, standardised
 
         read = [] if self.features == "victim" else [self._shortcut(bench, parts.inspected, victim.runtime, run)]
         if self.features != "shortcut":
@@ -281,21 +280,15 @@ class Asset(VictimReader):
         if self.scout_standardised:
             both = standardised(both, both[parts.base.numpy()])
         if self.scout_labels:
-            both = np.concatenate([both, 2 * np.eye(bench.classes, dtype=np.float32)[bench.labels.cpu().numpy()]], axis=1)
+            both = beside_labels(both, bench)
         return both
 
     def _shortcut(self, bench: Bench, n: int, runtime: Runtime, run: int) -> np.ndarray:
         """Features of a network greedy for shortcuts, trained on the inspected samples alone."""
-        import torch
+        from tocsin.detectors.scout import shortcut_features
 
-        from tocsin.detectors.confusion import PretrainSettings, penultimate, pretrain
-
-        how = PretrainSettings(steps=max(150, round(self.shortcut_passes * n / 128)), lr=0.1, batch=128)
         seed = int(np.random.SeedSequence([runtime.seed, 0xA6, run]).generate_state(1)[0])
-        network, nobody = bench.network("shortcut", 1.0, seed), torch.empty(0, dtype=torch.long)
-        ticker = Ticker(runtime, "ASSET: learning what there is", how.steps)
-        pretrain(network, bench, torch.arange(n), nobody, how, torch.Generator().manual_seed(seed), ticker)
-        return penultimate(network, bench, len(bench.labels))
+        return shortcut_features(bench, n, self.shortcut_passes, seed, runtime, "ASSET: learning what there is")
 
     def _concentrated(
         self, read: np.ndarray, parts: Parts, runtime: Runtime, run: int
@@ -331,7 +324,7 @@ class Asset(VictimReader):
         return looked_up(chosen), np.concatenate([logits, aside]), {"concentrated": int(chosen.sum()), "scout's highest": highest.tolist()}
 
     def _fine_detail(self, seen: Seen) -> FineDetail | None:
-        """The samples as texture, where that is asked for and can be told."""
+        """What scouts say of the samples as texture, where that is asked for and can be told."""
         from tocsin.detectors.fine_detail import DISTINCT, FineDetail
         from tocsin.detectors.workbench import Bench
         from tocsin.stats.texture import LEAST_SIDE
@@ -343,4 +336,4 @@ class Asset(VictimReader):
             return None
         joined = concatenate(train, reserve)
         textures = Bench.in_texture(joined.inputs, joined.labels, train, seen.bench.device)
-        return FineDetail(textures, seen.parts, seen.labels, seen.distinct, self._scouts, seen.runtime)
+        return FineDetail.scouted(textures, seen.parts, seen.labels, seen.distinct, self._scouts, seen.runtime)

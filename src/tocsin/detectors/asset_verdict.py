@@ -35,7 +35,7 @@ _FIT_LEAST = 150
 """Steps of the networks that are asked how well labels fit, at least."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seen:
     """What a verdict rests on."""
 
@@ -50,6 +50,8 @@ class Seen:
     bench: Bench
     parts: Parts
     runtime: Runtime
+    detail: FineDetail | None = None
+    """What scouts say of the samples as texture; for `by_classes`."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -63,14 +65,12 @@ class Seen:
         return count_distinct(repeats[self.held], self.reserve.labels[self.held], len(self.train.classes))
 
 
-def by_classes(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence[np.ndarray]) -> tuple[Verdict, np.ndarray]:
-    """(verdict, the scores (n + control,) that it rests on): classes whose tails stand out from the others' (`decide.tail`).
-
-    ``detail``, if any, and what it ``told``: what scouts say of the pictures as texture (`fine_detail`).
-    """
+def by_classes(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
+    """(verdict, the scores (n + control,) that it rests on): classes whose tails stand out from the others' (`decide.tail`), by the
+    separators' scores, by what the scouts say, or, where neither names them, by fine detail."""
     from tocsin.detectors.fine_detail import QUESTION, SHARE
 
-    train, n, labels, names = seen.train, len(seen.train), seen.labels, seen.train.classes
+    train, n, labels, names, detail = seen.train, len(seen.train), seen.labels, seen.train.classes, seen.detail
     views = {f"run {r + 1}": by_class(values, labels, n, seen.distinct).astype(np.float32) for r, values in enumerate(seen.scores)}
     rounds, nobody = [{name: view[:n]} for name, view in views.items()], np.zeros(n, bool)
     large = round(how.share * n) >= _CONCENTRATED and np.median(seen.distinct) >= _DISTINCT
@@ -85,19 +85,19 @@ def by_classes(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence
     if detail is None:
         return verdict, best
     unnamed = np.array([not entry.suspect for entry in verdict.classes])
-    verdict = tail(replace(scored, further=(*scored.further, detail.series(told, unnamed))))
+    verdict = tail(replace(scored, further=(*scored.further, detail.series(unnamed))))
     by_detail = [entry.index for entry in verdict.classes if entry.suspect and unnamed[entry.index]]
     if not by_detail:
         return verdict, best
     fit = fit_of_labels(seen.bench, seen.parts.groups, _FIT_LEAST, seen.runtime)
-    flagged, scores = detail.suspects(by_detail, told, fit)
+    flagged, scores = detail.suspects(by_detail, fit)
     verdict = with_further(verdict, {QUESTION: verdict.flagged | flagged}, train, ~nobody)
     verdict = replace(verdict, threshold=None)  # the view that named the class is not the one that all are flagged by
     best = scores if unnamed.all() else best
     return verdict, np.concatenate([put_first(best[:n], verdict.flagged, train.labels, ~nobody), best[n:]])
 
 
-def by_control(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence[np.ndarray]) -> tuple[Verdict, np.ndarray]:
+def by_control(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
     """As `by_classes`: those that hold more high scores than their held-out reserve (`control.against_control`).
 
     Of samples without labels the scouts' own logits are asked too, each with half of alpha. The encoder has learned from inspected, base
@@ -124,7 +124,7 @@ def by_control(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence
     return replace(verdicts[lead], flagged=flagged, classes=classes, evidence=evidence), views[lead]
 
 
-def by_threshold(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequence[np.ndarray]) -> tuple[Verdict, np.ndarray]:
+def by_threshold(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
     """As `by_classes`: all that score above a threshold from the lower half of the scores (specification 2.7)."""
     train, n = seen.train, len(seen.train)
     mean = np.mean(seen.scores, axis=0).astype(np.float32)
@@ -138,7 +138,7 @@ def by_threshold(how: Asset, seen: Seen, detail: FineDetail | None, told: Sequen
     return Verdict(flagged, classes, 0.5, limit), mean
 
 
-DECISIONS: dict[str, Callable[[Asset, Seen, FineDetail | None, Sequence[np.ndarray]], tuple[Verdict, np.ndarray]]] = {
+DECISIONS: dict[str, Callable[[Asset, Seen], tuple[Verdict, np.ndarray]]] = {
     "tail": by_classes,
     "control": by_control,
 }

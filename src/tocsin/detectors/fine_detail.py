@@ -11,15 +11,14 @@ how badly labels fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from tocsin.detectors.confusion import PretrainSettings, penultimate, pretrain
 from tocsin.detectors.decide import Series, clean_share, cut
 from tocsin.detectors.offset import OffsetSettings
-from tocsin.detectors.scout import ScoutSettings, standardised, whole_set
+from tocsin.detectors.scout import ScoutSettings, beside_labels, shortcut_features, standardised, whole_set
 from tocsin.detectors.separation import Parts, SeparatorSettings, looked_up, separate
 from tocsin.detectors.sharpen import FOLDS, added_up, by_class, matched_filter
 from tocsin.detectors.workbench import Bench
@@ -43,8 +42,8 @@ FALSE_SHARE = 0.3
 CLEAN = 0.9
 """What is clean of a class, as a part of what `decide.clean_share` says, which takes poison that scores low for clean: in eleven
 development runs with 65 % of the class clean it said 72 % on average (docs/asset.md)."""
-_PRETRAIN = {"lr": 0.1, "batch": 128}
-_PASSES, _LEAST_STEPS = 4.0, 150
+PASSES = 4.0
+"""Over the inspected samples, of the network that scouts read."""
 _SEPARATORS = SeparatorSettings(
     network="shortcut",
     runs=RUNS,
@@ -68,41 +67,36 @@ class FineDetail:
     scouts: ScoutSettings
     runtime: Runtime
 
-    def scouted(self) -> list[np.ndarray]:
-        """Of each run the scouts' logits (n + m,)."""
-        return [self._logits(run) for run in range(RUNS)]
+    logits: Sequence[np.ndarray] = ()
+    """Of each run what its scouts say: (n + m,)."""
 
-    def _logits(self, run: int) -> np.ndarray:
+    @classmethod
+    def scouted(
+        cls, bench: Bench, parts: Parts, labels: np.ndarray, distinct: np.ndarray, scouts: ScoutSettings, runtime: Runtime
+    ) -> FineDetail:
+        """With the logits of `RUNS` runs."""
+        made = cls(bench, parts, labels, distinct, scouts, runtime)
+        return replace(made, logits=[made._scouting(run) for run in range(RUNS)])
+
+    def _scouting(self, run: int) -> np.ndarray:
+        """(n + m,) logits of scouts that read a network which learned the inspected samples' labels from their texture."""
         n, base, control = self.parts.inspected, self.parts.base.numpy(), self.parts.control
-        read = self._features(run)
-        given = 2 * np.eye(self.bench.classes, dtype=np.float32)[self.bench.labels.cpu().numpy()]
-        read = np.concatenate([standardised(read, read[base]), given], axis=1)
+        seed, which = int(np.random.SeedSequence([self.runtime.seed, 0xDE7, run]).generate_state(1)[0]), f"{run + 1} of {RUNS}"
+        read = shortcut_features(self.bench, n, PASSES, seed, self.runtime, f"ASSET: learning fine detail, {which}")
+        read = beside_labels(standardised(read, read[base]), self.bench)
         fold = np.random.default_rng([self.runtime.seed, 0xDE7, run]).integers(0, 5, n)[self.parts.groups]
-        ticker = Ticker(self.runtime, f"ASSET: scouting fine detail, {run + 1} of {RUNS}", len(np.unique(fold)))
-        seed = self._seed(run)
+        ticker = Ticker(self.runtime, f"ASSET: scouting fine detail, {which}", len(np.unique(fold)))
         return np.concatenate(whole_set(read[:n], read[base], read[control], fold, self.scouts, seed, self.bench.device, ticker))
 
-    def _features(self, run: int) -> np.ndarray:
-        """(N + M, D) float32: what a network that learned the inspected samples' labels from their texture makes of all samples."""
-        n, seed = self.parts.inspected, self._seed(run)
-        how = PretrainSettings(steps=max(_LEAST_STEPS, round(_PASSES * n / _PRETRAIN["batch"])), **_PRETRAIN)  # type: ignore[arg-type]
-        network, nobody = self.bench.network("shortcut", 1.0, seed), torch.empty(0, dtype=torch.long)
-        ticker = Ticker(self.runtime, f"ASSET: learning fine detail, {run + 1} of {RUNS}", how.steps)
-        pretrain(network, self.bench, torch.arange(n), nobody, how, torch.Generator().manual_seed(seed), ticker)
-        return penultimate(network, self.bench, len(self.bench.labels))
-
-    def _seed(self, run: int) -> int:
-        return int(np.random.SeedSequence([self.runtime.seed, 0xDE7, run]).generate_state(1)[0])
-
-    def series(self, logits: Sequence[np.ndarray], among: np.ndarray) -> Series:
-        """What the scouts' ``logits`` say of the classes ``among`` (C,) bool, for the class test."""
+    def series(self, among: np.ndarray) -> Series:
+        """What the scouts say of the classes ``among`` (C,) bool, for the class test."""
         n = self.parts.inspected
-        views = [by_class(values, self.labels, n, self.distinct)[:n] for values in logits]
+        views = [by_class(values, self.labels, n, self.distinct)[:n] for values in self.logits]
         halves = [np.mean(views[first::2], axis=0).astype(np.float32) for first in (0, 1)]
         rounds = [{f"{QUESTION} {number}": half} for number, half in enumerate(halves, 1)]
         return Series(QUESTION, rounds, null_scale=NULL_SCALE, share=SHARE, among=among)
 
-    def suspects(self, named: Sequence[int], logits: Sequence[np.ndarray], fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def suspects(self, named: Sequence[int], fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """((n,) bool: which samples of the ``named`` classes are poison; (n + m,) float32 the scores that this rests on).
 
         ``fit`` (N + M,): how well labels fit (`misfits.fit_of_labels`).
@@ -116,7 +110,7 @@ class FineDetail:
         def together(*views: np.ndarray) -> np.ndarray:
             return added_up(views, labels, n, nobody, self.distinct)
 
-        apart, misfit = np.mean([self._apart(run, values) for run, values in enumerate(logits)], axis=0), -fit[everyone]
+        apart, misfit = np.mean([self._apart(run, values) for run, values in enumerate(self.logits)], axis=0), -fit[everyone]
         textures = whitened[torch.from_numpy(everyone).to(whitened.device)].flatten(1)
         shared = matched_filter(together(apart, misfit), labels, textures, n, rng.integers(0, FOLDS, n)[self.parts.groups], nobody)
         total = together(apart, misfit, shared)

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tocsin.detectors.confusion import PretrainSettings, penultimate, pretrain
+from tocsin.detectors.workbench import Bench
 from tocsin.learning import descend
+from tocsin.runtime import Runtime, Ticker
+
+_LEAST_STEPS, _LR, _BATCH = 150, 0.1, 128
+"""Of the network whose features are read where no victim is: steps at least, learning rate, samples a step."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,19 @@ def standardised(features: np.ndarray, base: np.ndarray) -> np.ndarray:
     """(N, F) float32 in units of the base set's mean and deviation. Without this a scout of some hundred steps hardly moves."""
     deviation = base.std(axis=0)
     return np.asarray((features - base.mean(axis=0)) / np.maximum(deviation, 1e-3 * max(float(deviation.max(initial=0)), 1e-6)), np.float32)
+
+
+def shortcut_features(bench: Bench, n: int, passes: float, seed: int, runtime: Runtime, stage: str) -> np.ndarray:
+    """(N + M, D) float32 of all rows of ``bench``, by a network greedy for shortcuts that was trained on the first ``n`` alone."""
+    how = PretrainSettings(steps=max(_LEAST_STEPS, round(passes * n / _BATCH)), lr=_LR, batch=_BATCH)
+    network, nobody = bench.network("shortcut", 1.0, seed), torch.empty(0, dtype=torch.long)
+    pretrain(network, bench, torch.arange(n), nobody, how, torch.Generator().manual_seed(seed), Ticker(runtime, stage, how.steps))
+    return penultimate(network, bench, len(bench.labels))
+
+
+def beside_labels(features: np.ndarray, bench: Bench) -> np.ndarray:
+    """(N, F + C) ``features`` (N, F) and the given labels of ``bench``, one-hot, times two."""
+    return np.concatenate([features, 2 * np.eye(bench.classes, dtype=np.float32)[bench.labels.cpu().numpy()]], axis=1)
 
 
 def whole_set(
