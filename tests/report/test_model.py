@@ -92,6 +92,8 @@ def test_it_is_said_where_labels_named_a_class_or_likeness_flagged_samples() -> 
     assert "'dog'" in scouts
     assert "'owl'" not in scouts
     assert "reserve" in scouts
+    (detail,) = because(**{"named by": {"dog": ["detail"]}})
+    assert detail.startswith("Class 'dog': named because small networks that see nothing but fine detail")
     (everywhere,) = because(**{"named by": {name: ["all labels"] for name in ("dog", "owl", "cat", "cow")}})
     assert everywhere.startswith("Classes 'dog', 'owl' and 'cat' and others: named because labels that do not fit, of all classes")
     (likeness,) = because(likeness={"dog\x1b[31m": 1234})
@@ -131,6 +133,12 @@ def test_advice_follows_what_was_measured() -> None:
     assert not any("reserve is small" in line for line in report(samples=1500, reserve=1200).advice)
     assert all("reserve being clean" in made.advice[-1] for made in (weak, strong))
     assert any("not measured" in line for line in report(canaries=()).advice)
+    # A method that takes no test samples cannot be asked to.
+    bare = report(canaries=())
+    for detector, asked in (("ct", True), ("asset", False)):
+        told = replace(bare, findings=replace(bare.findings, detector=detector)).advice
+        assert any("run it with canaries" in line for line in told) == asked
+        assert any("not measured" in line for line in told)
 
 
 def test_an_unsure_nothing_found_names_the_class_that_came_nearest() -> None:

@@ -213,10 +213,18 @@ def _rest(report: Report) -> list[str]:
     ]
 
 
+def _takes_canaries(detector: str) -> bool:
+    from tocsin.detectors import DETECTORS
+
+    return detector not in DETECTORS or DETECTORS[detector].takes_canaries
+
+
 def _power(report: Report) -> list[str]:
     if not report.train.labelled:
         return ["The power of this audit was not measured: test samples are planted under a label, and these data have none."]
     if not any(c.planted for c in report.canaries):
+        if not _takes_canaries(report.findings.detector):
+            return [f"The power of this audit was not measured: {report.findings.detector} cannot be given test samples of its own."]
         return ["The power of this audit was not measured; run it with canaries to learn what it would have found."]
     weak = weak_canaries(report)
     if not weak:
