@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from tocsin.data.dataset import Dataset
 from tocsin.detectors import DETECTORS, usual_detector
 from tocsin.detectors.base import Detector, Findings
+from tocsin.detectors.combined import Combined
 from tocsin.detectors.reader import VictimReader
 from tocsin.errors import InputError
 from tocsin.paradigms import PARADIGMS, Paradigm, Supervised
-from tocsin.params import closest, parse_fields
+from tocsin.params import closest, parse_fields, settings_of
 from tocsin.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def names_of(detector: str | Sequence[str] | None, kind: str = "image") -> tuple
 
 
 def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kind: str, setting: str = Supervised.name) -> list[Detector]:
-    """The named detectors with their settings; ``{"ss.oracle": 0.01}`` addresses one of them, a plain name the first.
+    """The named detectors with their settings; ``{"ss.oracle": 0.01}`` addresses one of them, or a member of one that asks several, a plain
+    name the first.
 
     A preset that only the leading detector has leaves the others at their default. ``setting``: the learning setting, a name of
     `PARADIGMS`. Raises `InputError`, also for a detector that is not defined there.
@@ -51,16 +53,12 @@ def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kin
     if reasons:
         said = "; ".join(f"detector {name} is not defined here, because {why}" for name, why in reasons.items())
         raise InputError(f"setting {setting}: {said}; defined are {', '.join(defined_in(setting))}")
-    given: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for key, value in params.items():
-        owner, dot, field = key.rpartition(".")
-        if dot and owner not in given:
-            raise InputError(f"setting {key!r}: detector {owner!r} is not among those that run ({', '.join(names)})")
-        given[owner if dot else names[0]][field] = value
+    given, of_members = _addressed(names, params)
     made = []
     for name in names:
         method = DETECTORS[name]
         changes, there = parse_fields(method, given[name]), method.by_setting.get(setting, {})
+        changes |= {"changed": of_members[name]} if of_members[name] else {}
         try:
             made.append(method.preset_for(kind, preset, **{**there.get(preset, {}), **changes}))
         except InputError:
@@ -68,6 +66,35 @@ def configured(names: Sequence[str], preset: str, params: Mapping[str, Any], kin
                 raise
             made.append(method.preset_for(kind, "fast", **{**there.get("fast", {}), **changes}))
     return made
+
+
+def _addressed(names: Sequence[str], params: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[Any, ...]]]:
+    """By the name of a detector, the ``params`` that it is given, and those for members of it: (member, field, value) each."""
+    given: dict[str, dict[str, Any]] = {name: {} for name in names}
+    of_members: dict[str, tuple[Any, ...]] = dict.fromkeys(names, ())
+    for key, value in params.items():
+        owner, dot, field = key.rpartition(".")
+        asking = next((name for name in names if owner in _members(name)), None)
+        if not dot or owner in given:
+            given[owner if dot else names[0]][field] = value
+        elif asking is not None:
+            of_members[asking] += tuple((owner, name, one) for name, one in parse_fields(DETECTORS[owner], {field: value}).items())
+        else:
+            raise InputError(f"setting {key!r}: detector {owner!r} is not among those that run ({', '.join(names)})")
+    for field in given[names[0]]:
+        whose = [f"{name}.{field}" for name, member in _members(names[0]).items() if _has(member, field)]
+        if whose and not _has(DETECTORS[names[0]], field):
+            raise InputError(f"setting {field!r}: {names[0]} asks several methods; say whose it is: {' or '.join(whose)}")
+    return given, of_members
+
+
+def _members(name: str) -> Mapping[str, type[Detector]]:
+    method = DETECTORS[name]
+    return method.allowed if issubclass(method, Combined) else {}
+
+
+def _has(method: type[Detector], field: str) -> bool:
+    return field.replace("-", "_") in [one.name for one in settings_of(method)]
 
 
 def defined_in(setting: str) -> list[str]:

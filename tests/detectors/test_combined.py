@@ -12,7 +12,6 @@ from tocsin.auditing import audit
 from tocsin.canaries import TRIGGERS
 from tocsin.data.dataset import Dataset
 from tocsin.detectors import audio_stego
-from tocsin.detectors.asset import Asset
 from tocsin.detectors.audible import Audible
 from tocsin.detectors.audio_stego import AudioStego
 from tocsin.detectors.base import Findings, class_evidence, found_beside
@@ -163,37 +162,3 @@ def test_the_default_for_speech_finds_canaries_and_they_move_nothing(monkeypatch
     assert [c.trigger for c in report.canaries] == list(TRIGGERS["speech"])
     assert [c.planted for c in report.canaries] == [40] * 3
     assert {c.trigger: c.found for c in report.canaries}["colour"] > 20
-
-
-def test_on_pictures_both_proactive_methods_are_asked_and_asset_sees_no_canary(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = Dataset.of_arrays(np.zeros((12, 8, 8, 3), np.uint8), LABELS, NAMES)
-    kinds = np.where(np.arange(12) >= 9, 0, -1).astype(np.int8)
-    seen: dict[str, int] = {}
-
-    def ct(self: ConfusionTraining, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray) -> Findings:
-        seen["ct"] = len(train)
-        assert self.alpha == pytest.approx(0.009)
-        np.testing.assert_array_equal(canaries, kinds)
-        return said("ct", [0, 9, 10], [0.001, 1.0, 1.0], np.arange(12.0), 0.99)
-
-    def asset(self: Asset, train: Dataset, reserve: Dataset, runtime: Runtime) -> Findings:
-        seen["asset"] = len(train)
-        assert self.alpha == pytest.approx(0.001)
-        whole = said("asset", [4], [1.0, 0.0005, 1.0], -np.arange(12.0), 0.9)
-        return replace(whole, scores=whole.scores[:9], flagged=whole.flagged[:9])
-
-    monkeypatch.setattr(ConfusionTraining, "inspect", ct)
-    monkeypatch.setattr(Asset, "inspect", asset)
-    found = Proactive().inspect(pictures, pictures[:3], Runtime(device="cpu"), canaries=kinds)
-    assert seen == {"ct": 12, "asset": 9}
-    assert np.flatnonzero(found.flagged).tolist() == [0, 4, 9, 10]  # of canaries, what ct says
-    assert [c.suspect for c in found.classes] == [True, True, False]
-    assert [c.p_value for c in found.classes] == pytest.approx([0.001 / 0.9, 0.005, 1.0])
-    assert found.scores.argmax() in (0, 11)
-
-
-@pytest.mark.parametrize("setting", ["self-supervised", "transfer"])
-def test_the_joint_verdict_says_where_it_is_not_defined(setting: str) -> None:
-    pictures = Dataset.of_arrays(np.zeros((12, 8, 8, 3), np.uint8), LABELS, NAMES)
-    with pytest.raises(InputError, match="proactive is not defined here, because"):
-        audit(pictures, pictures[:3], detector="proactive", setting=setting)

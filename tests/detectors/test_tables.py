@@ -155,7 +155,7 @@ def test_the_verdict_of_all_is_the_default_for_tables(
     planted: tuple[Dataset, np.ndarray], reserve: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, truth = planted
-    assert (usual_detector("table"), usual_detector("image"), usual_detector("speech")) == ("tabular", "ct", "audible")
+    assert (usual_detector("table"), usual_detector("image"), usual_detector("speech")) == ("tabular", "proactive", "audible")
     monkeypatch.setattr("tocsin.detectors.boosting.PRESETS", {"fast": QUICK})
     report = audit(data, reserve, params={"members": "boosting,value-shift"}, runtime=CPU)
     assert report.settings["detector"] == "tabular"

@@ -45,7 +45,7 @@ _DETECTORS: tuple[type[Detector], ...] = (
 
 DETECTORS: dict[str, type[Detector]] = {cls.name: cls for cls in _DETECTORS}
 """Name -> class."""
-_USUAL: dict[str, str] = {"table": Tabular.name, "speech": Audible.name}
+_USUAL: dict[str, str] = {"image": Proactive.name, "speech": Audible.name, "table": Tabular.name}
 
 
 def usual_detector(kind: str) -> str:

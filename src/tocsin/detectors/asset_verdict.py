@@ -35,6 +35,30 @@ _FIT_LEAST = 150
 """Steps of the networks that are asked how well labels fit, at least."""
 
 
+def large(how: Asset, n: int, distinct: np.ndarray) -> bool:
+    """Whether what is known of clean data holds: of ``n`` samples enough are concentrated, and of the usual class enough distinct ones are
+    held out (``distinct``, (C,))."""
+    return bool(round(how.share * n) >= _CONCENTRATED and np.median(distinct) >= _DISTINCT)
+
+
+def why_not_large(how: Asset, train: Dataset, reserve: Dataset, runtime: Runtime) -> str | None:
+    """None where `large` holds, else why not, in words that follow "it needs"."""
+    from tocsin.detectors.ct import hold_out
+    from tocsin.kinds import kind_of
+
+    least = int(np.ceil((_CONCENTRATED - 0.5) / how.share))
+    if round(how.share * len(train)) < _CONCENTRATED:
+        return f"{least:,} samples to be sure of its silence on clean data, and these are {len(train):,}"
+    repeats = kind_of(train).duplicates(reserve.inputs, reserve.labels, runtime.torch_device())
+    held = hold_out(reserve.labels, len(train.classes), how.control_share, runtime.seed)
+    if large(how, len(train), distinct := count_distinct(repeats[held], reserve.labels[held], len(train.classes))):
+        return None
+    return (
+        f"a larger reserve to be sure of its silence on clean data: some {_DISTINCT / how.control_share:,.0f} samples of each class that "
+        f"are no near duplicates, and half of them are {int(np.median(distinct)):,} in the usual class"
+    )
+
+
 @dataclass
 class Seen:
     """What a verdict rests on."""
@@ -73,10 +97,10 @@ def by_classes(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
     train, n, labels, names, detail = seen.train, len(seen.train), seen.labels, seen.train.classes, seen.detail
     views = {f"run {r + 1}": by_class(values, labels, n, seen.distinct).astype(np.float32) for r, values in enumerate(seen.scores)}
     rounds, nobody = [{name: view[:n]} for name, view in views.items()], np.zeros(n, bool)
-    large = round(how.share * n) >= _CONCENTRATED and np.median(seen.distinct) >= _DISTINCT
-    scale, share = _NULL_SCALE if large else _NULL_SCALE_SMALL, 1.0 if detail is None else 1 - SHARE
+    known = large(how, n, seen.distinct)
+    scale, share = _NULL_SCALE if known else _NULL_SCALE_SMALL, 1.0 if detail is None else 1 - SHARE
     scored = Scored(rounds, train.labels, names, nobody, None, how.alpha, scale, share)
-    if large and how.hear_scouts and how.features != "shortcut" and len(seen.logits) == len(seen.scores):
+    if known and how.hear_scouts and how.features != "shortcut" and len(seen.logits) == len(seen.scores):
         said = said_by_scouts(seen.logits, labels, n, seen.distinct)
         views |= {name: view for each in said.views for name, view in each.items()}
         scored = replace(scored, share=share - said.share, further=(said.part(slice(n)),))

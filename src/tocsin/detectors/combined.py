@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.base import Detector, Findings, class_evidence
 from tocsin.errors import InputError
+from tocsin.params import HIDDEN
 from tocsin.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Combined(Detector):
     """Which are asked."""
     alpha: float = 0.01
     """Bound on the chance of naming any class of a clean data set; the members that test have parts of it."""
+    changed: tuple[tuple[str, str, Any], ...] = field(default=(), metadata=HIDDEN)
+    """(member, field, value): settings of single members that are not their preset's (``--set ct.rounds=3``)."""
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.members if name not in self.allowed]
@@ -56,6 +59,8 @@ class Combined(Detector):
             raise InputError(f"members: got {', '.join(self.members) or 'none'}; allowed are different ones of {', '.join(self.allowed)}")
         if not 0 < self.alpha < 1:
             raise InputError(f"alpha: got {self.alpha}, allowed is a number between 0 and 1")
+        if self.changed:
+            self.built()  # a value that a member refuses is told at once
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -83,12 +88,13 @@ class Combined(Detector):
         (kind,) = self.kinds
         made = []
         for name, part in zip(self.members, self.parts(), strict=True):
-            method = self.allowed[name]
+            method, own = self.allowed[name], {key: value for member, key, value in self.changed if member == name}
+            if any(f.name == "alpha" for f in fields(method)):  # type: ignore[arg-type]
+                own = {"alpha": part * self.alpha, **own}
             try:
-                one = method.preset_for(kind, self.preset_name)
+                made.append(method.preset_for(kind, self.preset_name, **own))
             except InputError:  # a preset that this member does not have
-                one = method.preset_for(kind, "fast")
-            made.append(replace(one, alpha=part * self.alpha) if hasattr(one, "alpha") else one)  # type: ignore[type-var]
+                made.append(method.preset_for(kind, "fast", **own))
         return made
 
     def parts(self) -> np.ndarray:
@@ -108,7 +114,8 @@ class Combined(Detector):
         real = np.ones(len(train), bool) if canaries is None else canaries < 0
         after = self.flags(found, train, reserve, real, runtime)
         flagged = after.flagged
-        scores, control = best_rank([(one.scores, one.control) for one in found])
+        alone = found[0] if len(found) == 1 else None
+        scores, control = (alone.scores, alone.control) if alone else best_rank([(one.scores, one.control) for one in found])
         scores = scores if after.order is None else reordered(scores, train.labels, after.order)
         each = [[c.p_value / part for c in one.classes] for one, part in zip(found, self.parts(), strict=True)]
         p = np.minimum(1.0, np.min(each, axis=0))
@@ -122,7 +129,7 @@ class Combined(Detector):
             flagged=flagged,
             classes=class_evidence(train.classes, train.labels[real], flagged[real], -np.log10(np.maximum(p, 1e-300)), p, named),
             confidence=max(one.confidence for one in loud) if loud else min(one.confidence for one in found),
-            threshold=None,
+            threshold=alone.threshold if alone else None,
             control=control,
             evidence={
                 "settings": asdict(self),

@@ -124,9 +124,16 @@ def reasons(report: Report) -> tuple[str, ...]:
     """What a person should know of how the suspects were chosen, one sentence each: which classes were named for labels that do not fit,
     by nothing that was trained against the reserve, and of which samples were flagged for their likeness to others."""
     evidence = report.findings.evidence
-    alike, left = ([f"{count:,} in '{shown(name)}'" for name, count in _of_classes(evidence.get(of))] for of in ("likeness", "leftover"))
+    told = [evidence, *(one for _, one in _of_classes(evidence.get("members")))]  # where several methods were asked, what each says
+    alike, left = (
+        [f"{count:,} in '{shown(name)}'" for one in told for name, count in _of_classes(one.get(of))] for of in ("likeness", "leftover")
+    )
+    by_class: dict[str, list[str]] = {}
+    for one in told:
+        for name, questions in _of_classes(one.get("named by")):
+            by_class.setdefault(name, []).extend(questions)
     named: dict[str, list[str]] = {}
-    for name, questions in _of_classes(evidence.get("named by")):
+    for name, questions in by_class.items():
         if not {"rounds", "texture"} & set(questions):  # by what the method itself rests on
             named.setdefault(questions[0], []).append(f"'{shown(name)}'")
     out = [f"{_classes(named[question])}: {why}" for question, why in _NAMED_BY.items() if question in named]
@@ -139,7 +146,20 @@ def reasons(report: Report) -> tuple[str, ...]:
             "Flagged only because the other suspects of their class show several patterns, networks doubt the labels of these too, and "
             f"they have something in common: {listed(left[:4])}. More than half of these may be clean."
         )
-    return (*out, *_heard_again(evidence.get("second hearing")))
+    return (*out, *_heard_again(evidence.get("second hearing")), *_asked(report))
+
+
+def _asked(report: Report) -> list[str]:
+    """Of a verdict that rests on several methods: what each says by itself, who was not asked, and of whom the planted samples speak."""
+    members = dict(_of_classes(report.findings.evidence.get("members")))
+    said = [f"{name} flags {one['flagged']:,}" if one["flagged"] else f"{name} finds nothing" for name, one in members.items()]
+    out = [f"Several methods were asked; by itself, {listed(said)}."] if len(said) > 1 else []
+    out += [f"{name} was not asked: it needs {why}." for name, why in _of_classes(report.findings.evidence.get("not asked"))]
+    shut = [name for name in members if not _takes_canaries(name)]
+    if shut and any(c.planted for c in report.canaries):
+        who = listed([name for name in members if name not in shut])
+        out.append(f"The planted samples were shown to {who} alone; what {listed(shut)} would have found of them is not known.")
+    return out
 
 
 def _heard_again(told: object) -> list[str]:
