@@ -39,14 +39,14 @@ def audit(
     """Which samples of ``train`` plant a backdoor?
 
     ``reserve``: clean samples of the same classes, none of them in ``train``; the answer is only as good as the reserve is clean.
-    ``detector``: one name or several (``"ct,ss,scan"``; None: ``tabular`` for tables, ``audible`` for speech, else ``ct``); the first
-    decides, and the report shows where the others agree (`tocsin.panel`). ``params`` overrides single settings of the preset, of the
-    first detector or, as ``"ss.oracle"``, of the one that is named. ``setting``: how a model is made of ``train`` (`tocsin.paradigms`);
-    in others than supervised fewer detectors are defined, and ASSET decides where none is named. Its own values are in ``params`` too,
-    as ``"NAME.field"``, or it is given whole. Where it knows no labels, those of the data are left aside. ``canaries`` plants samples
-    with known triggers in the working copy to measure what would have been found (`tocsin.canaries`); they are in no score, flag or
-    count of the report, and there are none without labels. ``runtime`` replaces ``seed`` and ``device``. Raises
-    `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
+    ``detector``: one name or several (``"ct,ss,scan"``; None: ``proactive`` for pictures, ``audible`` for speech, ``tabular`` for
+    tables); the first decides, and the report shows where the others agree (`tocsin.panel`). ``params`` overrides single settings of the
+    preset, of the first detector or, as ``"ss.oracle"``, of the one that is named, also of a member of it. ``setting``: how a model is
+    made of ``train`` (`tocsin.paradigms`); in others than supervised fewer detectors are defined, and ASSET decides where none is named.
+    Its own values are in ``params`` too, as ``"NAME.field"``, or it is given whole. Where it knows no labels, those of the data are left
+    aside. ``canaries`` plants samples with known triggers in the working copy to measure what would have been found (`tocsin.canaries`);
+    they are in no score, flag or count of the report, and there are none without labels. ``runtime`` replaces ``seed`` and ``device``.
+    Raises `InputError` where data or settings cannot be used, `AuditIncomplete` where the audit cannot finish.
     """
     began = time.monotonic()
     runtime = runtime if runtime is not None else Runtime(device=device, seed=seed)
@@ -75,11 +75,7 @@ def audit(
             "detector": ", ".join(names),
             **({} if isinstance(paradigm, Supervised) else {"setting": {"name": paradigm.name, **asdict(paradigm)}}),
             **({"changed": dict(params)} if params else {}),
-            "seed": runtime.seed,
-            "device": str(runtime.torch_device()),
-            "tocsin": __version__,
-            "python": platform.python_version(),
-            "torch": _torch_version(),
+            **_where(runtime),
         },
         notes=tuple(dict.fromkeys((*train.notes, *reserve.notes, *notes))),
         seconds=time.monotonic() - began,
@@ -112,7 +108,13 @@ def _recovered(working: Planted, findings: Findings) -> tuple[CanaryResult, ...]
     return tuple(out)
 
 
-def _torch_version() -> str:
+def _where(runtime: Runtime) -> dict[str, Any]:
     import torch
 
-    return str(torch.__version__)
+    return {
+        "seed": runtime.seed,
+        "device": str(runtime.torch_device()),
+        "tocsin": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }

@@ -73,19 +73,28 @@ def _addressed(names: Sequence[str], params: Mapping[str, Any]) -> tuple[dict[st
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     of_members: dict[str, tuple[Any, ...]] = dict.fromkeys(names, ())
     for key, value in params.items():
-        owner, dot, field = key.rpartition(".")
+        owner, _, field = key.rpartition(".")
+        owner = owner or _owner(names[0], field)
         asking = next((name for name in names if owner in _members(name)), None)
-        if not dot or owner in given:
-            given[owner if dot else names[0]][field] = value
+        if owner in given:
+            given[owner][field] = value
         elif asking is not None:
             of_members[asking] += tuple((owner, name, one) for name, one in parse_fields(DETECTORS[owner], {field: value}).items())
         else:
             raise InputError(f"setting {key!r}: detector {owner!r} is not among those that run ({', '.join(names)})")
-    for field in given[names[0]]:
-        whose = [f"{name}.{field}" for name, member in _members(names[0]).items() if _has(member, field)]
-        if whose and not _has(DETECTORS[names[0]], field):
-            raise InputError(f"setting {field!r}: {names[0]} asks several methods; say whose it is: {' or '.join(whose)}")
     return given, of_members
+
+
+def _owner(lead: str, field: str) -> str:
+    """Whose a setting without an owner is: of the ``lead``, or of the one member of it that has such a setting."""
+    whose = [name for name, member in _members(lead).items() if _has(member, field)]
+    if not whose or _has(DETECTORS[lead], field):
+        return lead
+    if len(whose) > 1:
+        raise InputError(
+            f"setting {field!r}: {lead} asks several methods; say whose it is: {' or '.join(f'{one}.{field}' for one in whose)}"
+        )
+    return whose[0]
 
 
 def _members(name: str) -> Mapping[str, type[Detector]]:

@@ -134,6 +134,9 @@ def test_settings_of_members_are_addressed_by_their_names() -> None:
     assert beside.name == "ss"
     assert isinstance(lead, Proactive)
     assert lead.changed == (("ct", "texture", True),)
+    (short,) = configured(["proactive"], "fast", {"texture": True, "hear-scouts": "no"}, "image")  # only one member has such
+    assert isinstance(short, Proactive)
+    assert short.changed == (("ct", "texture", True), ("asset", "hear_scouts", False))
     own, both = configured(["ct", "proactive"], "fast", {"ct.texture": True}, "image")  # ct itself is asked too
     assert isinstance(own, ConfusionTraining)
     assert isinstance(both, Proactive)
@@ -144,8 +147,7 @@ def test_settings_of_members_are_addressed_by_their_names() -> None:
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"texture": "true"}, "say whose it is: ct.texture"),
-        ({"preset-name": "x", "runs": 2}, "say whose it is: asset.runs"),
+        ({"batch": 64, "control_share": 0.2}, "say whose it is: ct.control_share or asset.control_share"),
         ({"ss.oracle": 0.1}, "'ss' is not among those that run"),
         ({"ct.nonsense": 1}, "unknown setting 'nonsense'"),
         ({"asset.runs": 0}, "runs 0"),

@@ -34,8 +34,8 @@ Detectors = Annotated[
     typer.Option(
         "--detectors",
         "--detector",
-        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. Default: tabular for tables, audible "
-        "for speech, else ct; asset where the setting is another than supervised.",
+        help="One method or several, as `tocsin methods` lists them: ct,ss,scan. The first decides. Default: proactive for pictures, "
+        "audible for speech, tabular for tables; asset where the setting is another than supervised.",
         show_default=False,
     ),
 ]
