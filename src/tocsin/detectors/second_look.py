@@ -3,7 +3,7 @@
 The rounds and the labels find a part of a trigger that differs from sample to sample, and `likeness` learns it with networks that are
 greedy for shortcuts. An ordinary network learns what these do not, if it is taught nothing else: the flagged samples against all others,
 from which it cannot tell them by what they show, since others show that too. No sample is judged by a network that it taught. What the
-networks say and how well the label fits are two witnesses, as in `second_hearing`; what both are sure of is taught in the next round.
+networks say and how well the label fits are two witnesses (`tocsin.stats.witnesses`); what both are sure of is taught in the next round.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from tocsin.detectors.confusion import PretrainSettings, pretrain
 from tocsin.detectors.decide import LEAST_SHARE, OWN_LEAST, cut
-from tocsin.detectors.second_hearing import of_poison, outranked, two_witnesses
 from tocsin.detectors.suspects import WRONG, Suspects
 from tocsin.detectors.workbench import side_by_side, sweep
 from tocsin.runtime import Ticker
+from tocsin.stats.witnesses import of_poison, outranked, two_witnesses
 
 FOLDS = 3
 """Networks a round; each judges the part of the class and of its reserve that it was not taught with."""
