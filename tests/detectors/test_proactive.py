@@ -12,7 +12,7 @@ from tests.detectors.test_combined import LABELS, NAMES, said
 from tocsin.auditing import audit
 from tocsin.data.dataset import Dataset
 from tocsin.detectors.asset import Asset
-from tocsin.detectors.asset_verdict import why_not_large
+from tocsin.detectors.asset_verdict import why_unsure
 from tocsin.detectors.base import Findings
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.proactive import Proactive
@@ -21,7 +21,7 @@ from tocsin.report.words import reasons
 from tocsin.runtime import Runtime
 
 CPU = Runtime(device="cpu")
-PICTURES = Dataset.of_arrays(np.zeros((12, 8, 8, 3), np.uint8), LABELS, NAMES)
+PICTURES = Dataset.of_arrays(np.zeros((12, 8, 8, 3), np.uint8), LABELS, NAMES)  # of three classes
 KINDS = np.where(np.arange(12) >= 9, 0, -1).astype(np.int8)
 
 
@@ -48,7 +48,7 @@ def test_of_a_large_set_both_are_asked_and_asset_sees_no_canary(
     asked: dict[str, tuple[int, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    monkeypatch.setattr("tocsin.detectors.asset_verdict.why_not_large", lambda how, train, *rest: rows.append(len(train)))
+    monkeypatch.setattr("tocsin.detectors.asset_verdict.why_unsure", lambda how, train, *rest: rows.append(len(train)))
     found = Proactive().inspect(PICTURES, PICTURES[:3], CPU, canaries=KINDS)
     assert rows == [9]
     assert asked == {"ct": (12, pytest.approx(0.009)), "asset": (9, pytest.approx(0.001))}
@@ -66,7 +66,7 @@ def test_of_a_small_set_ct_has_the_word_and_all_of_alpha(asked: dict[str, tuple[
     np.testing.assert_array_equal(found.scores, np.arange(12, dtype=np.float32))  # ct's own, to its own threshold
     assert found.threshold == 8.5
     assert (found.detector, found.evidence["settings"]["members"]) == ("proactive", ("ct", "asset"))
-    assert found.evidence["not asked"]["asset"].startswith("9,950 samples")
+    assert found.evidence["not asked"]["asset"].startswith("4 classes")
 
 
 def test_who_names_asset_alone_is_answered_by_it_whatever_the_size(asked: dict[str, tuple[int, float]]) -> None:
@@ -76,14 +76,16 @@ def test_who_names_asset_alone_is_answered_by_it_whatever_the_size(asked: dict[s
 
 
 def test_a_set_is_large_by_its_samples_and_by_distinct_ones_in_the_usual_class_of_the_reserve() -> None:
-    how, train, reserve = Asset(share=0.25), pictures(400, seed=0, classes=2), pictures(320, seed=1, classes=2)
-    assert why_not_large(how, train, reserve, CPU) is None
-    assert str(why_not_large(how, train[:390], reserve, CPU)).startswith("398 samples")
-    few = reserve[np.arange(40)]
-    assert "no near duplicates" in str(why_not_large(how, train, few, CPU))
-    repeated = few[np.tile(np.arange(40), 8)]
+    how, train, reserve = Asset(share=0.25), pictures(400, seed=0, classes=4), pictures(640, seed=1, classes=4)
+    assert why_unsure(how, train, reserve, CPU) is None
+    assert str(why_unsure(how, train[:390], reserve, CPU)).startswith("398 samples")
+    few = reserve[np.arange(80)]
+    assert "no near duplicates" in str(why_unsure(how, train, few, CPU))
+    repeated = few[np.tile(np.arange(80), 8)]
     assert len(repeated) == len(reserve)
-    assert "no near duplicates" in str(why_not_large(how, train, repeated, CPU))
+    assert "no near duplicates" in str(why_unsure(how, train, repeated, CPU))
+    two = pictures(400, seed=0, classes=3), pictures(640, seed=1, classes=3)
+    assert "4 classes or more" in str(why_unsure(how, *two, CPU))
 
 
 def test_the_report_says_who_was_asked_and_of_whom_the_canaries_speak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +105,7 @@ def test_the_report_says_who_was_asked_and_of_whom_the_canaries_speak(monkeypatc
     small = reasons(audit(train, reserve, runtime=CPU))
     assert any("asset was not asked: it needs 9,950 samples" in line for line in small)
     assert not any("Several methods" in line for line in small)
-    monkeypatch.setattr("tocsin.detectors.asset_verdict.why_not_large", lambda *given: None)
+    monkeypatch.setattr("tocsin.detectors.asset_verdict.why_unsure", lambda *given: None)
     report = audit(train, reserve, runtime=CPU)
     assert (report.settings["detector"], report.findings.detector) == ("proactive", "proactive")
     lines = reasons(report)

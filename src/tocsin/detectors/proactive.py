@@ -4,8 +4,8 @@ They rest on opposite premises. CT makes a network forget what pictures mean and
 still on clean samples and looks for what can be driven away. ASSET takes no canaries, so these speak of CT alone. Parts of the error and
 measurements: docs/asset.md, "Together with Confusion Training".
 
-ASSET is asked only where it is known how still it is on clean data, of large sets with a large reserve. On others CT has the word, and
-all of alpha.
+ASSET is asked only where it is known how still it is on clean data: of large sets of several classes with a large reserve. On others CT
+has the word, and all of alpha.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Proactive(Combined):
 
     def inspect(self, train: Dataset, reserve: Dataset, runtime: Runtime, *, canaries: np.ndarray | None = None) -> Findings:
         """As `Combined.inspect`. Where ASSET is not asked, ``evidence`` says why under "not asked"."""
-        from tocsin.detectors.asset_verdict import why_not_large
+        from tocsin.detectors.asset_verdict import why_unsure
 
         asset = next((member for member in self.built() if isinstance(member, Asset)), None)
         real = train if canaries is None else train[np.flatnonzero(canaries < 0)]
-        why = why_not_large(asset, real, reserve, runtime) if asset is not None and len(self.members) > 1 else None
+        why = why_unsure(asset, real, reserve, runtime) if asset is not None and len(self.members) > 1 else None
         if why is None:
             return super().inspect(train, reserve, runtime, canaries=canaries)
         found = super(Proactive, replace(self, members=(ConfusionTraining.name,))).inspect(train, reserve, runtime, canaries=canaries)
