@@ -99,3 +99,16 @@ def test_where_labels_cannot_be_looked_at_it_is_said() -> None:
         ConfusionTraining(misfits=True, sharpen=False).inspect(train, reserve, CPU)
     with pytest.raises(InputError, match="finish: on pictures"):
         ConfusionTraining(misfits=False, finish=True).inspect(train, reserve, CPU)
+
+
+def test_of_few_classes_nobody_is_named_for_what_misfits_share_and_the_rounds_have_all_of_alpha() -> None:
+    short = ConfusionTraining(pretrain_least=4, pretrain_epochs=(0.1,) * 3, confusion_steps=(4,) * 3)
+
+    def limits(how: ConfusionTraining, classes: int) -> dict[str, float]:
+        found = how.inspect(noise_set(120, 0, classes=classes), noise_set(80, 1, classes=classes), CPU)
+        return found.evidence["limits"]  # type: ignore[no-any-return]
+
+    assert {"rounds", "labels", "all labels"} <= set(limits(short, misfits.LEAST_CLASSES))
+    few = limits(short, misfits.LEAST_CLASSES - 1)
+    assert few == limits(replace(short, misfits=False), misfits.LEAST_CLASSES - 1)
+    assert list(few) == ["rounds"]

@@ -207,7 +207,8 @@ class ConfusionTraining(Detector):
         work = Distillation(self, train, joined, len(confusing), ignore, runtime)
         result = work.run()
         grain = work.run_in_texture(self.in_texture) if self.texture else None
-        further = (work.look_at_labels() if misfits else []) + ([Series("texture", grain.views)] if grain is not None else [])
+        labels = work.look_at_labels() if misfits else []
+        further = labels + ([Series("texture", grain.views)] if grain is not None else [])
         decided = time.monotonic()
         n, held = len(train), slice(len(train) + (0 if self.rotate else len(confusing)), None)
         rounds = Series("rounds", result.views)
@@ -221,7 +222,7 @@ class ConfusionTraining(Detector):
             control=rounds.part(held).rounds,
             control_labels=joined.labels[held],
             further=[series.part(slice(n)) for series in further],
-            share=1 - (LABELS_SHARE if misfits else 0),  # texture, which is off by default, is a chance of its own
+            share=1 - (LABELS_SHARE if labels else 0),  # texture, which is off by default, is a chance of its own
         )
         verdict = judged_apart(DECISIONS[self.decision], seen, canaries)
         if finishing and train.kind == "table":

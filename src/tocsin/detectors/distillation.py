@@ -97,7 +97,7 @@ class Distillation:
 
     def look_at_labels(self) -> list[Series]:
         """After `run`: series, (n + m,) each, in which what stands out are labels that do not fit (`misfits`), and where very many of a
-        class do not, these by their texture (`doubt`), and what all classes' share (`everywhere`)."""
+        class do not, these by their texture (`doubt`), and what all classes' share (`everywhere`); none where there are too few classes."""
         began = time.monotonic()
         stored = self.store.read(self.how.rounds)  # kept as one round more, so that a killed run has it
         if stored is None:
@@ -105,6 +105,9 @@ class Distillation:
             self.store.write(self.how.rounds, self.fit, self.fit)
         else:
             self.fit = stored[0]
+        if len(self.train.classes) < misfits.LEAST_CLASSES:  # `further` still goes by how well labels fit
+            self.timings["labels"] = time.monotonic() - began
+            return []
         asked = (self.fit, self.bench, self.groups, self.ignore, self.distinct, self.runtime.seed)
         out = [misfits.looks(*asked), everywhere.looks(*asked)]
         which = doubt.doubted(self.fit, self.joined.labels, self.ignore, self.distinct, self.how.alpha)
