@@ -73,10 +73,10 @@ def _addressed(names: Sequence[str], params: Mapping[str, Any]) -> tuple[dict[st
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     of_members: dict[str, tuple[Any, ...]] = dict.fromkeys(names, ())
     for key, value in params.items():
-        owner, _, field = key.rpartition(".")
+        owner, dot, field = key.rpartition(".")
         owner = owner or _owner(names[0], field)
         asking = next((name for name in names if owner in _members(name)), None)
-        if owner in given:
+        if owner in given and (dot or owner == names[0]):
             given[owner][field] = value
         elif asking is not None:
             of_members[asking] += tuple((owner, name, one) for name, one in parse_fields(DETECTORS[owner], {field: value}).items())

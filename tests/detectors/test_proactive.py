@@ -86,6 +86,7 @@ def test_a_set_is_large_by_its_samples_and_by_distinct_ones_in_the_usual_class_o
     assert "no near duplicates" in str(why_unsure(how, train, repeated, CPU))
     two = pictures(400, seed=0, classes=3), pictures(640, seed=1, classes=3)
     assert "4 classes or more" in str(why_unsure(how, *two, CPU))
+    assert why_unsure(Asset(share=0.25, decision="shipped", control_share=0.0), *two, CPU) is None  # another rule was asked for
 
 
 def test_the_report_says_who_was_asked_and_of_whom_the_canaries_speak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +145,11 @@ def test_settings_of_members_are_addressed_by_their_names() -> None:
     assert isinstance(both, Proactive)
     assert own.texture
     assert not both.changed
+    both, own = configured(["proactive", "ct"], "fast", {"texture": True}, "image")  # of the first, so of its member
+    assert isinstance(own, ConfusionTraining)
+    assert isinstance(both, Proactive)
+    assert both.changed == (("ct", "texture", True),)
+    assert not own.texture
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def why_unsure(how: Asset, train: Dataset, reserve: Dataset, runtime: Runtime) -
     from tocsin.detectors.ct import hold_out
     from tocsin.kinds import kind_of
 
+    if how.decision != "tail":  # somebody chose another rule, whose law this is not
+        return None
     if len(train.classes) < _LEAST_CLASSES:
         return f"{_LEAST_CLASSES} classes or more, since it compares them with each other"
     least = int(np.ceil((_CONCENTRATED - 0.5) / how.share))

@@ -51,7 +51,7 @@ class Combined(Detector):
     alpha: float = 0.01
     """Bound on the chance of naming any class of a clean data set; the members that test have parts of it."""
     changed: tuple[tuple[str, str, Any], ...] = field(default=(), metadata=HIDDEN)
-    """(member, field, value): settings of single members that are not their preset's (``--set ct.rounds=3``)."""
+    """(member, field, value): settings of single members that are not their preset's (``--set ct.texture=true``)."""
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.members if name not in self.allowed]
