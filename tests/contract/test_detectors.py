@@ -250,10 +250,10 @@ def test_presets(name: str) -> None:
 @names
 def test_every_setting_has_its_sentence_and_a_plain_type(name: str) -> None:
     """The command line's options come from the fields."""
-    from tocsin.params import parse_fields
+    from tocsin.params import parse_fields, settings_of
 
     cls = DETECTORS[name]
-    said = {f.name: "none" if getattr(cls(), f.name) is None else getattr(cls(), f.name) for f in fields(cls)}
+    said = {f.name: "none" if getattr(cls(), f.name) is None else getattr(cls(), f.name) for f in settings_of(cls)}
     assert cls(**parse_fields(cls, {k: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for k, v in said.items()})) == cls()
 
 
