@@ -48,7 +48,7 @@ def test_of_a_large_set_both_are_asked_and_asset_sees_no_canary(
     asked: dict[str, tuple[int, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    monkeypatch.setattr("tocsin.detectors.asset_verdict.why_unsure", lambda how, train, *rest: rows.append(len(train)))
+    monkeypatch.setattr("tocsin.detectors.asset_verdict.why_unsure", lambda how, samples, *rest: rows.append(samples))
     found = Proactive().inspect(PICTURES, PICTURES[:3], CPU, canaries=KINDS)
     assert rows == [9]
     assert asked == {"ct": (12, pytest.approx(0.009)), "asset": (9, pytest.approx(0.001))}
@@ -76,17 +76,17 @@ def test_who_names_asset_alone_is_answered_by_it_whatever_the_size(asked: dict[s
 
 
 def test_a_set_is_large_by_its_samples_and_by_distinct_ones_in_the_usual_class_of_the_reserve() -> None:
-    how, train, reserve = Asset(share=0.25), pictures(400, seed=0, classes=4), pictures(640, seed=1, classes=4)
-    assert why_unsure(how, train, reserve, CPU) is None
-    assert str(why_unsure(how, train[:390], reserve, CPU)).startswith("398 samples")
+    how, reserve = Asset(share=0.25), pictures(640, seed=1, classes=4)
+    assert why_unsure(how, 400, reserve, CPU) is None
+    assert str(why_unsure(how, 390, reserve, CPU)).startswith("398 samples")
     few = reserve[np.arange(80)]
-    assert "no near duplicates" in str(why_unsure(how, train, few, CPU))
+    assert "no near duplicates" in str(why_unsure(how, 400, few, CPU))
     repeated = few[np.tile(np.arange(80), 8)]
     assert len(repeated) == len(reserve)
-    assert "no near duplicates" in str(why_unsure(how, train, repeated, CPU))
-    two = pictures(400, seed=0, classes=3), pictures(640, seed=1, classes=3)
-    assert "4 classes or more" in str(why_unsure(how, *two, CPU))
-    assert why_unsure(Asset(share=0.25, decision="shipped", control_share=0.0), *two, CPU) is None  # another rule was asked for
+    assert "no near duplicates" in str(why_unsure(how, 400, repeated, CPU))
+    three = pictures(640, seed=1, classes=3)
+    assert "4 classes or more" in str(why_unsure(how, 400, three, CPU))
+    assert why_unsure(Asset(share=0.25, decision="shipped", control_share=0.0), 400, three, CPU) is None  # another rule was asked for
 
 
 def test_the_report_says_who_was_asked_and_of_whom_the_canaries_speak(monkeypatch: pytest.MonkeyPatch) -> None:

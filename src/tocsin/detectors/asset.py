@@ -184,18 +184,12 @@ class Asset(VictimReader):
         import torch
 
         from tocsin.detectors.asset_verdict import DECISIONS, Seen, by_threshold
-        from tocsin.detectors.ct import hold_out
         from tocsin.detectors.separation import Parts, separate
         from tocsin.detectors.workbench import Bench
 
         began, train, reserve, runtime = time.monotonic(), victim.train, victim.reserve, victim.runtime
         n = len(train)
-        held = hold_out(reserve.labels, len(train.classes), self.control_share, runtime.seed)
-        if (~held).sum() < 2 or (self.decision in _BY_CONTROL and not held.any()):
-            raise InputError(
-                f"reserve: got {len(reserve)} samples; ASSET needs more: "
-                f"{self.control_share:.0%} of each class are held out as a control, the rest is the base set"
-            )
+        held = self._held_out(reserve, runtime.seed)
         joined = concatenate(train, reserve)
         device = runtime.torch_device()
         bench = Bench.of(joined.inputs, joined.labels, train, device, branch=self.network == "shortcut")
@@ -243,6 +237,18 @@ class Asset(VictimReader):
                 "total": now - began,
             },
         )
+
+    def _held_out(self, reserve: Dataset, seed: int) -> np.ndarray:
+        """(M,) bool: the control; the other reserve samples are the base set. Raises `InputError` where there are too few."""
+        from tocsin.detectors.ct import hold_out
+
+        held = hold_out(reserve.labels, len(reserve.classes), self.control_share, seed)
+        if (~held).sum() < 2 or (self.decision in _BY_CONTROL and not held.any()):
+            raise InputError(
+                f"reserve: got {len(reserve)} samples; ASSET needs more: "
+                f"{self.control_share:.0%} of each class are held out as a control, the rest is the base set"
+            )
+        return held
 
     @property
     def _scouts(self) -> ScoutSettings:

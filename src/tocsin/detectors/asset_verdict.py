@@ -43,21 +43,22 @@ def large(how: Asset, n: int, distinct: np.ndarray) -> bool:
     return bool(round(how.share * n) >= _CONCENTRATED and np.median(distinct) >= _DISTINCT)
 
 
-def why_unsure(how: Asset, train: Dataset, reserve: Dataset, runtime: Runtime) -> str | None:
-    """None where it is known how still ASSET is on clean data of this size and so many classes, else why not, to follow "it needs"."""
+def why_unsure(how: Asset, samples: int, reserve: Dataset, runtime: Runtime) -> str | None:
+    """None where it is known how still ASSET is on clean data of so many ``samples``, such a ``reserve`` and its classes, else why not, in
+    words that follow "it needs"."""
     from tocsin.detectors.ct import hold_out
     from tocsin.kinds import kind_of
 
     if how.decision != "tail":  # somebody chose another rule, whose law this is not
         return None
-    if len(train.classes) < _LEAST_CLASSES:
+    if len(reserve.classes) < _LEAST_CLASSES:
         return f"{_LEAST_CLASSES} classes or more, since it compares them with each other"
     least = int(np.ceil((_CONCENTRATED - 0.5) / how.share))
-    if round(how.share * len(train)) < _CONCENTRATED:
-        return f"{least:,} samples to be sure of its silence on clean data, and these are {len(train):,}"
-    repeats = kind_of(train).duplicates(reserve.inputs, reserve.labels, runtime.torch_device())
-    held = hold_out(reserve.labels, len(train.classes), how.control_share, runtime.seed)
-    if large(how, len(train), distinct := count_distinct(repeats[held], reserve.labels[held], len(train.classes))):
+    if samples < least:
+        return f"{least:,} samples to be sure of its silence on clean data, and these are {samples:,}"
+    repeats = kind_of(reserve).duplicates(reserve.inputs, reserve.labels, runtime.torch_device())
+    held = hold_out(reserve.labels, len(reserve.classes), how.control_share, runtime.seed)
+    if large(how, samples, distinct := count_distinct(repeats[held], reserve.labels[held], len(reserve.classes))):
         return None
     return (
         f"a larger reserve to be sure of its silence on clean data: some {_DISTINCT / how.control_share:,.0f} samples of each class that "

@@ -56,8 +56,8 @@ class Proactive(Combined):
         from tocsin.detectors.asset_verdict import why_unsure
 
         asset = next((member for member in self.built() if isinstance(member, Asset)), None)
-        real = train if canaries is None else train[np.flatnonzero(canaries < 0)]
-        why = why_unsure(asset, real, reserve, runtime) if asset is not None and len(self.members) > 1 else None
+        samples = len(train) if canaries is None else int((canaries < 0).sum())
+        why = why_unsure(asset, samples, reserve, runtime) if asset is not None and len(self.members) > 1 else None
         if why is None:
             return super().inspect(train, reserve, runtime, canaries=canaries)
         found = super(Proactive, replace(self, members=(ConfusionTraining.name,))).inspect(train, reserve, runtime, canaries=canaries)
