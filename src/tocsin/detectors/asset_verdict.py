@@ -33,7 +33,7 @@ _CONCENTRATED, _DISTINCT = 100, 75
 """... where fewer samples are concentrated, or fewer distinct ones are held out of the usual class's reserve."""
 _LEAST_CLASSES = 4
 """With two classes one of them always stands out from the other: two clean classes of MNIST came to 5.2 and 2.8 in two runs."""
-_FIT_LEAST = 150
+FIT_LEAST = 150
 """Steps of the networks that are asked how well labels fit, at least."""
 
 
@@ -120,7 +120,7 @@ def by_classes(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
     by_detail = [entry.index for entry in verdict.classes if entry.suspect and unnamed[entry.index]]
     if not by_detail:
         return verdict, best
-    fit = fit_of_labels(seen.bench, seen.parts.groups, _FIT_LEAST, seen.runtime)
+    fit = fit_of_labels(seen.bench, seen.parts.groups, FIT_LEAST, seen.runtime)
     flagged, scores = detail.suspects(by_detail, fit)
     verdict = with_further(verdict, {QUESTION: verdict.flagged | flagged}, train, ~nobody)
     verdict = replace(verdict, threshold=None)  # the view that named the class is not the one that all are flagged by

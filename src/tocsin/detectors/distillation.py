@@ -30,6 +30,7 @@ from tocsin.stats.texture import LEAST_SIDE
 
 if TYPE_CHECKING:
     from tocsin.detectors.ct import ConfusionTraining
+    from tocsin.detectors.texture_look import TextureLook
 
 LABELS_SHARE = misfits.SHARE + everywhere.SHARE + doubt.SHARE
 """Of alpha, for what `Distillation.look_at_labels` asks."""
@@ -89,6 +90,7 @@ class Distillation:
         self.timings: dict[str, float] = {}
         self.features: np.ndarray | None = None
         self.stage = "round"
+        self.texture_look: TextureLook | None = None
 
     def run(self) -> Distilled:
         """All rounds. Raises `AuditIncomplete` where a checkpoint cannot be written."""
@@ -117,6 +119,8 @@ class Distillation:
         return out
 
     def _doubt(self, which: np.ndarray) -> Series:
+        from tocsin.detectors.texture_look import TextureLook
+
         labels = self.joined.labels
         stored = self.store.read(self.how.rounds + 1)
         if stored is None:
@@ -125,13 +129,15 @@ class Distillation:
             self.store.write(self.how.rounds + 1, again, again)
         else:
             again = stored[0]
-        textures = Bench.in_texture(self.joined.inputs, labels, self.train, self.device).whitened
-        assert textures is not None
-        return doubt.looks(again, labels, textures, self.groups, self.ignore, self.distinct, which, self.runtime.seed)
+        textures = Bench.in_texture(self.joined.inputs, labels, self.train, self.device)
+        assert textures.whitened is not None
+        self.texture_look = TextureLook(textures, again, self.groups, self.ignore, self.runtime)
+        return doubt.looks(again, labels, textures.whitened, self.groups, self.ignore, self.distinct, which, self.runtime.seed)
 
     def further(self, verdict: Verdict) -> dict[str, np.ndarray]:
         """After `look_at_labels`: (n,) bool, what is flagged after each further step. "likeness" adds to ``verdict`` what is of one kind
-        with it in its class (`likeness`, `second_look`), "leftover" what is of a further kind (`leftover`)."""
+        with it in its class (`likeness`, `second_look`), "leftover" what is of a further kind (`leftover`), and "grain" flags a class that
+        its misfits' texture alone has named anew (`texture_look`)."""
         from tocsin.detectors.leftover import Leftover
         from tocsin.detectors.likeness import Likeness
         from tocsin.detectors.second_look import ROUNDS, SecondLook
@@ -141,6 +147,10 @@ class Distillation:
         alike = Likeness(*seen, self.distinct).extended(verdict.flagged, sure)
         alike = SecondLook(*seen).extended(verdict.flagged, alike, sure, self._kept)
         out = {"likeness": alike, "leftover": Leftover(*seen).extended(alike, sure, partial(self._kept, 0, ROUNDS))}
+        if self.texture_look is not None:
+            out["grain"] = out["leftover"]
+            for k in (k for k, name in enumerate(self.train.classes) if verdict.evidence["named by"].get(name) == [doubt.QUESTION]):
+                out["grain"] = self.texture_look.again(k, out["grain"])
         self.timings["further suspects"] = time.monotonic() - began
         return out
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from tocsin.detectors.decide import Series
 from tocsin.detectors.misfits import filtered
 
+QUESTION = "many labels"
 SHARE = 0.05
 """Of alpha: bound on the chance that any clean class is doubted."""
 NULL_SCALE = 0.151
@@ -31,13 +32,20 @@ _FALSE_SHARE = 0.2
 
 
 def doubted(fit: np.ndarray, labels: np.ndarray, ignore: np.ndarray, distinct: np.ndarray, alpha: float) -> np.ndarray:
-    """(C,) bool: classes more of whose inspected samples do not fit their label than of their reserve.
+    """(C,) bool: classes more of whose inspected samples do not fit their label than of their reserve; arguments as of `excess`."""
+    much, chance = excess(fit, labels, ignore, distinct)
+    return np.asarray((chance * len(distinct) <= alpha * SHARE) & (much >= _CLEAR * np.median(much)))
+
+
+def excess(fit: np.ndarray, labels: np.ndarray, ignore: np.ndarray, distinct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(C,) each: how many more of a class's inspected samples than of its reserve do not fit their label, as a share, and the chance of
+    that on clean data, 1 where the reserve is too small to say.
 
     ``fit`` (n + m,) as of `misfits.fit_of_labels`, ``labels`` (n + m,), ``ignore`` (n,), ``distinct`` (C,) as in `sharpen`. One-sided test
     of Kolmogorov and Smirnov on two samples: on clean data those of a class and of its reserve are draws from one law.
     """
     n, classes = len(ignore), len(distinct)
-    excess, chance = np.zeros(classes), np.ones(classes)
+    out, chance = np.zeros(classes), np.ones(classes)
     for k in range(classes):
         mine = np.sort(fit[:n][(labels[:n] == k) & ~ignore])
         clean = np.sort(fit[n:][labels[n:] == k])
@@ -45,9 +53,9 @@ def doubted(fit: np.ndarray, labels: np.ndarray, ignore: np.ndarray, distinct: n
         if len(mine) and known >= _LEAST:
             at = np.unique(mine)
             worse = np.searchsorted(mine, at, side="right") / len(mine) - np.searchsorted(clean, at, side="right") / len(clean)
-            excess[k] = max(0.0, float(worse.max()))
-            chance[k] = math.exp(-2 * excess[k] ** 2 * known * len(mine) / (known + len(mine)))
-    return np.asarray((chance * classes <= alpha * SHARE) & (excess >= _CLEAR * np.median(excess)))
+            out[k] = max(0.0, float(worse.max()))
+            chance[k] = math.exp(-2 * out[k] ** 2 * known * len(mine) / (known + len(mine)))
+    return out, chance
 
 
 def trusted(fit: np.ndarray, labels: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -74,6 +82,6 @@ def looks(
     ``textures`` (n + m, D): whitened; the rest as in `misfits.looks`.
     """
     n, rng = len(groups), np.random.default_rng([seed, 0x5A, 0xD0])
-    rounds, flagging = filtered(fit, labels, textures, groups, ignore, distinct, rng, ("grain", "many labels"))
+    rounds, flagging = filtered(fit, labels, textures, groups, ignore, distinct, rng, ("grain", QUESTION))
     reserve = {name: [view[n:][labels[n:] == k] for k in range(len(distinct))] for views in flagging for name, view in views.items()}
-    return Series("many labels", rounds, flagging, NULL_SCALE, SHARE, among=which, reserve=reserve, alike=False, false_share=_FALSE_SHARE)
+    return Series(QUESTION, rounds, flagging, NULL_SCALE, SHARE, among=which, reserve=reserve, alike=False, false_share=_FALSE_SHARE)

@@ -21,6 +21,7 @@ from tocsin.detectors.offset import OffsetSettings
 from tocsin.detectors.scout import ScoutSettings, beside_labels, shortcut_features, standardised, whole_set
 from tocsin.detectors.separation import Parts, SeparatorSettings, looked_up, separate
 from tocsin.detectors.sharpen import FOLDS, added_up, by_class, matched_filter
+from tocsin.detectors.texture_look import TextureLook
 from tocsin.detectors.workbench import Bench
 from tocsin.runtime import Runtime, Ticker
 from tocsin.stats.outlyingness import select
@@ -114,11 +115,13 @@ class FineDetail:
         textures = whitened[torch.from_numpy(everyone).to(whitened.device)].flatten(1)
         shared = matched_filter(together(apart, misfit), labels, textures, n, rng.integers(0, FOLDS, n)[self.parts.groups], nobody)
         total = together(apart, misfit, shared)
+        look = TextureLook(self.bench, fit, self.parts.groups, nobody, self.runtime)
         out, sound = np.zeros(n, bool), ~np.isin(labels[:n], list(named))
         for k in named:
             mine, rest = labels[:n] == k, sound if sound.any() else labels[:n] != k
             scores, theirs = total[:n][mine], total[:n][rest]
             out[mine] = scores >= cut(scores, theirs, CLEAN * clean_share(scores, theirs), FALSE_SHARE)
+            out = look.again(k, out)
         return out, total
 
     def _apart(self, run: int, logits: np.ndarray) -> np.ndarray:

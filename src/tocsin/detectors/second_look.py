@@ -20,7 +20,7 @@ from torch import Tensor
 from tocsin.detectors.confusion import PretrainSettings, pretrain
 from tocsin.detectors.decide import LEAST_SHARE, OWN_LEAST, cut
 from tocsin.detectors.suspects import WRONG, Suspects
-from tocsin.detectors.workbench import side_by_side, sweep
+from tocsin.detectors.workbench import Bench, side_by_side, sweep
 from tocsin.runtime import Ticker
 from tocsin.stats.witnesses import of_poison, outranked, two_witnesses
 
@@ -87,6 +87,10 @@ class SecondLook(Suspects):
         new = (both[: len(own)] >= _limit(both[: len(own)], both[len(own) :])) & ~first
         return own[new] if new.any() and fits[new].mean() <= WRONG else nothing
 
+    def _teaching(self) -> tuple[Bench, str, PretrainSettings, int]:
+        """What networks see, which they are, how they are taught, and how often at most."""
+        return replace(self.bench, whitened=None), _NETWORK, _TRAINING, ROUNDS
+
     def _odds(self, k: int, r: int, rows: np.ndarray, taught: np.ndarray, flagged: np.ndarray) -> np.ndarray:
         """(len(rows),) log odds that the samples ``rows`` of class ``k`` are of the kind of those ``taught``, each by the network that was
         not taught with it, nor with its near duplicates."""
@@ -96,18 +100,19 @@ class SecondLook(Suspects):
         place = np.concatenate([rng.integers(0, FOLDS, n)[self.groups], rng.integers(0, FOLDS, len(labels) - n)])[seen]
         kind = np.zeros(len(labels), np.int64)
         kind[taught] = 1
-        two = replace(self.bench, labels=torch.from_numpy(kind).to(self.bench.device), classes=2, whitened=None)
-        ticker = Ticker(self.runtime, f"looking at suspects again, {r + 1} of {ROUNDS}", FOLDS * _TRAINING.steps)
+        bench, name, how, times = self._teaching()
+        two = replace(bench, labels=torch.from_numpy(kind).to(bench.device), classes=2)
+        ticker = Ticker(self.runtime, f"looking at suspects again, {r + 1} of {times}", FOLDS * how.steps)
 
         def job(fold: int) -> np.ndarray:
             seed = int(np.random.SeedSequence([self.runtime.seed, 0x2E0, k, r, fold]).generate_state(1)[0])
-            network, generator = two.network(_NETWORK, 1.0, seed), torch.Generator().manual_seed(seed)
+            network, generator = two.network(name, 1.0, seed), torch.Generator().manual_seed(seed)
             learned = seen[place != fold]
             clean, alike = learned[kind[learned] == 0], learned[kind[learned] == 1]
             if not len(alike):  # all are near duplicates of each other
                 return np.zeros(int((place[: len(rows)] == fold).sum()))
             both = np.concatenate([clean, np.resize(alike, len(clean))])  # either side weighs alike
-            pretrain(network, two, torch.from_numpy(both), torch.empty(0, dtype=torch.long), _TRAINING, generator, ticker)
+            pretrain(network, two, torch.from_numpy(both), torch.empty(0, dtype=torch.long), how, generator, ticker)
 
             def read(inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
                 other, same = network(*inputs).float().unbind(1)

@@ -20,13 +20,22 @@ _QUIET = 4.0
 """Added to energies, on the 0..255 scale: below two grey levels detail is rounding."""
 
 
+BANDS = ((1, 0), (6, 0), (0, 1), (0, 6), (3, 3))
+"""How often a picture is differenced down its columns and along its rows. Sixth differences hold the finest detail alone, which
+interpolation loses first, third along both axes the finest of all; first ones say how much detail there was."""
+
+
 def texture(maps: Tensor) -> Tensor:
-    """float maps (B, H, W, C), 0..255, to (B, h, w, 6): of each cell the log energies of the mean channel's first, second and third
-    differences along either axis. The higher the order, the finer the detail."""
-    rows = columns = maps.mean(dim=3)
-    bands = []
-    for _ in range(3):
-        rows, columns = rows.diff(dim=1), columns.diff(dim=2)
-        bands += [rows, columns]
+    """float maps (B, H, W, C), 0..255, to (B, h, w, 5): of each cell the log energies of the mean channel in `BANDS`."""
+    grey = maps.mean(dim=3)
     height, width = (max(1, min(MOST_CELLS, side // CELL)) for side in maps.shape[1:3])
+    bands = [_differenced(grey, down, along) for down, along in BANDS]
     return torch.stack([torch.log(F.adaptive_avg_pool2d(band.square(), (height, width)) + _QUIET) for band in bands], dim=3)
+
+
+def _differenced(grey: Tensor, down: int, along: int) -> Tensor:
+    for _ in range(down):
+        grey = grey.diff(dim=1)
+    for _ in range(along):
+        grey = grey.diff(dim=2)
+    return grey
