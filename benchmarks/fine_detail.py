@@ -8,7 +8,8 @@ python benchmarks/fine_detail.py --out FILE.jsonl --data eurosat --mistakes 0.03
 One json line a set. "gap": the widest of a class, in the half of the runs where it is less wide (limit: 0.81 with all of ASSET's alpha),
 which class it is, the true target's gap, and the AUC of the scouts inside the target class. "grain": the same of what its misfits share, of
 the class that is asked about, which is the target, the class of the mistakes, or on clean data the one whose labels fit worst beside its
-reserve; "doubted" says whether an audit would ask at all. The seed draws the set and is the audit's.
+reserve; "named" says whether ASSET's suspects there are known again by texture, "doubted" whether Confusion Training would ask at all. The
+seed draws the set and is the audit's.
 """
 
 from __future__ import annotations
@@ -67,12 +68,13 @@ def grain(bench: Bench, train: Dataset, reserve: Dataset, groups: np.ndarray, ta
     assert bench.whitened is not None
     series = doubt.looks(again, joined.labels, bench.whitened, groups, nobody, distinct, which, runtime.seed)
     verdict = tail(Scored([], train.labels, train.classes, nobody, further=(series.part(slice(n)),)))
+    look = TextureLook(bench, again, groups, nobody, runtime).again(asked, verdict.flagged)
     return {
         "grain": verdict.classes[asked].statistic, "grain_limit": verdict.evidence["gap needed"], "grain_class": asked,
         "excess": float(much[asked]), "log_p": float(np.log(max(chance[asked], 1e-300))),
         "times_usual": float(much[asked] / max(float(np.median(much)), 1e-9)),
         "doubted": bool(doubt.doubted(fit, joined.labels, nobody, distinct, 0.01)[asked]), "grain_first": verdict.flagged,
-        "grain_again": TextureLook(bench, again, groups, nobody, runtime).again(asked, verdict.flagged),
+        "grain_again": verdict.flagged if look is None else look,
     }  # fmt: skip
 
 
@@ -130,9 +132,12 @@ def main() -> None:
             verdicts = {name: line.pop(name) for name in ("grain_first", "grain_again")}
             for when, flags in verdicts.items() if truth.any() else ():
                 line |= {f"{when}_{of}": value for of, value in measured(flags, truth).items()}
-        if truth.any():
+        if truth.any() or max(gaps) > verdict.evidence["gap needed"]:
+            asked = target if truth.any() else int(np.argmax(gaps))
             pixels = Bench.of(joined.inputs, joined.labels, data, bench.device, branch=False)
-            flagged, total = detail.suspects([target], misfits.fit_of_labels(pixels, groups, FIT_LEAST, runtime))
+            flagged, total = detail.suspects([asked], misfits.fit_of_labels(pixels, groups, FIT_LEAST, runtime))
+            line["named"] = bool(gaps[asked] > line["limit"] and flagged.any())
+        if truth.any():
             aucs = [float(roc_auc_score(truth[mine], scores[:n][mine])) for scores in (np.mean(detail.logits, axis=0), total)]
             line |= {"target_gap": gaps[target], "scouts_auc_in_class": aucs[0], "auc_in_class": aucs[1], **measured(flagged, truth)}
         line["seconds"] = time.perf_counter() - began

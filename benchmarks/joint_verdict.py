@@ -23,7 +23,8 @@ from tocsin.bench.grid import read_grid
 from tocsin.bench.provenance import provenance
 from tocsin.bench.shared import Shared
 from tocsin.bench.splits import load_split
-from tocsin.detectors.proactive import Proactive
+from tocsin.detectors import DETECTORS
+from tocsin.detectors.combined import Combined
 from tocsin.runtime import Runtime
 
 ALPHA = 0.01
@@ -35,7 +36,11 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder of poisoned sets, of a bench or its own")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument("--attacks", nargs="+", help="labels of the grid's rows (default: all)")
+    parser.add_argument("--detector", default="proactive", help="that is asked; its members by themselves only if it has any")
     args = parser.parse_args()
+    detector = DETECTORS[args.detector]
+    detector = overheard(detector) if issubclass(detector, Combined) else detector
     grid, (data, *_) = read_grid(args.grid), read_grid(args.grid).data
     lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     done = {(line["seed"], line["attack"]) for line in lines}
@@ -43,11 +48,11 @@ def main() -> None:
         shared = Shared(args.shared, Runtime("cpu", seed))
         split = load_split(data, seed, shared.runtime)
         for choice in grid.attacks:
-            if (seed, choice.label) in done:
+            if (seed, choice.label) in done or choice.label not in (args.attacks or [choice.label]):
                 continue
             planted = shared.poisoned(split, choice.build(), seed)
             poisoned, began = planted.poisoned, time.perf_counter()
-            found, canaries = controlled(overheard(Proactive).preset("fast"), poisoned.dataset, split.reserve, shared.runtime)
+            found, canaries = controlled(detector.preset("fast"), poisoned.dataset, split.reserve, shared.runtime)
             members = {}
             for one in HEARD:
                 mine = replace(one, scores=one.scores[: len(split.train)], flagged=one.flagged[: len(split.train)])
@@ -56,7 +61,8 @@ def main() -> None:
                     **compare(mine, poisoned), **gaps, "named_with_all_of_alpha": [c.index for c in one.classes if c.p_value <= ALPHA],
                 }  # fmt: skip
             line = {
-                "data": data.name, "seed": seed, "attack": choice.label, "recipe": poisoned.recipe, "samples": len(split.train),
+                "data": data.name, "seed": seed, "detector": args.detector, "attack": choice.label, "recipe": poisoned.recipe,
+                "samples": len(split.train),
                 "planted": len(poisoned.planted), "covers": len(poisoned.covers), "joint": compare(found, poisoned), "members": members,
                 "canaries": {c.trigger: [c.found, c.planted] for c in canaries}, "seconds": time.perf_counter() - began,
                 **provenance("cpu", " ".join(sys.argv)),

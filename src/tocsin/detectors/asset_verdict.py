@@ -116,12 +116,20 @@ def by_classes(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
     if detail is None:
         return verdict, best
     unnamed = np.array([not entry.suspect for entry in verdict.classes])
-    verdict = tail(replace(scored, further=(*scored.further, detail.series(unnamed))))
-    by_detail = [entry.index for entry in verdict.classes if entry.suspect and unnamed[entry.index]]
+
+    def with_detail() -> tuple[Verdict, list[int]]:
+        told = tail(replace(scored, further=(*scored.further, detail.series(unnamed))))
+        return told, [entry.index for entry in told.classes if entry.suspect and unnamed[entry.index]]
+
+    verdict, by_detail = with_detail()
     if not by_detail:
         return verdict, best
     fit = fit_of_labels(seen.bench, seen.parts.groups, FIT_LEAST, seen.runtime)
     flagged, scores = detail.suspects(by_detail, fit)
+    unnamed[[k for k in by_detail if not flagged[train.labels == k].any()]] = False  # mistakes, which are no trigger
+    verdict, by_detail = with_detail()
+    if not by_detail:
+        return verdict, best
     verdict = with_further(verdict, {QUESTION: verdict.flagged | flagged}, train, ~nobody)
     verdict = replace(verdict, threshold=None)  # the view that named the class is not the one that all are flagged by
     best = scores if unnamed.all() else best

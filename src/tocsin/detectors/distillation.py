@@ -150,7 +150,8 @@ class Distillation:
         if self.texture_look is not None:
             out["grain"] = out["leftover"]
             for k in (k for k, name in enumerate(self.train.classes) if verdict.evidence["named by"].get(name) == [doubt.QUESTION]):
-                out["grain"] = self.texture_look.again(k, out["grain"])
+                again = self.texture_look.again(k, out["grain"])
+                out["grain"] = out["grain"] if again is None else again
         self.timings["further suspects"] = time.monotonic() - began
         return out
 

@@ -98,7 +98,8 @@ class FineDetail:
         return Series(QUESTION, rounds, null_scale=NULL_SCALE, share=SHARE, among=among)
 
     def suspects(self, named: Sequence[int], fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """((n,) bool: which samples of the ``named`` classes are poison; (n + m,) float32 the scores that this rests on).
+        """((n,) bool: which samples of the ``named`` classes are poison, none of a class whose suspects only look like what they show
+        (`TextureLook.again`); (n + m,) float32 the scores that this rests on).
 
         ``fit`` (N + M,): how well labels fit (`misfits.fit_of_labels`).
         """
@@ -121,7 +122,8 @@ class FineDetail:
             mine, rest = labels[:n] == k, sound if sound.any() else labels[:n] != k
             scores, theirs = total[:n][mine], total[:n][rest]
             out[mine] = scores >= cut(scores, theirs, CLEAN * clean_share(scores, theirs), FALSE_SHARE)
-            out = look.again(k, out)
+            again = look.again(k, out)
+            out = out & ~mine if again is None else again
         return out, total
 
     def _apart(self, run: int, logits: np.ndarray) -> np.ndarray:

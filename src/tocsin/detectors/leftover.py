@@ -71,7 +71,7 @@ class Leftover(Suspects):
             return out
         asked = [k for k in np.unique(labels[named & flagged & ~self.ignore]).tolist() if self.wrongly_labelled(k, flagged)]
         rows = {k: self._doubtful(k, labels, flagged) for k in asked}
-        rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST and self._of_several_kinds(k, labels, flagged)}
+        rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST and self._of_several_kinds(k, labels, flagged & named)}
         if not rows:
             return out
         doubt = keep(lambda: self._doubt(flagged))[:n]
@@ -85,7 +85,7 @@ class Leftover(Suspects):
         return np.flatnonzero((labels == k) & ~flagged & ~self.ignore & ~self.right(k, flagged))
 
     def _of_several_kinds(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> bool:
-        """Whether the ``flagged`` samples of class ``k`` vary along two directions as no samples of the class do (`KINDS`)."""
+        """Whether the surest ``flagged`` samples of class ``k`` vary along two directions as no samples of the class do (`KINDS`)."""
         mine, rest = (np.flatnonzero((labels == k) & which & ~self.ignore) for which in (flagged, ~flagged))
         rng = np.random.default_rng([self.runtime.seed, 0x1EF8, k])
         count = min(len(mine), len(rest), _MOST)

@@ -92,11 +92,11 @@ class SecondLook(Suspects):
         return replace(self.bench, whitened=None), _NETWORK, _TRAINING, ROUNDS
 
     def _odds(self, k: int, r: int, rows: np.ndarray, taught: np.ndarray, flagged: np.ndarray) -> np.ndarray:
-        """(len(rows),) log odds that the samples ``rows`` of class ``k`` are of the kind of those ``taught``, each by the network that was
-        not taught with it, nor with its near duplicates."""
+        """(len(rows),) log odds that the samples ``rows``, of class ``k`` or reserve, are of the kind of those ``taught``, each by the
+        network that was not taught with it, nor with its near duplicates."""
         n, labels, rng = len(flagged), self.labels, np.random.default_rng([self.runtime.seed, 0x2E0, k, r])
         others = rng.permutation(np.flatnonzero((labels[:n] != k) & ~flagged & ~self.ignore))[:OTHERS]
-        seen = np.concatenate([rows, others, n + np.flatnonzero(labels[n:] != k)])
+        seen = np.concatenate([rows, others, np.setdiff1d(n + np.flatnonzero(labels[n:] != k), rows)])
         place = np.concatenate([rng.integers(0, FOLDS, n)[self.groups], rng.integers(0, FOLDS, len(labels) - n)])[seen]
         kind = np.zeros(len(labels), np.int64)
         kind[taught] = 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tocsin.detectors.confusion import PretrainSettings
-from tocsin.detectors.second_look import KNOWN_AGAIN, LEAST, SecondLook
+from tocsin.detectors.second_look import LEAST, SecondLook
 from tocsin.detectors.workbench import Bench
 from tocsin.stats.witnesses import of_poison, outranked, two_witnesses
 
@@ -19,6 +19,11 @@ ROUNDS = 2
 """In the second what both witnesses were sure of in the first is taught."""
 DRAWS = 2
 """Of the parts and of the networks, whose odds are averaged."""
+KNOWN_AGAIN = 0.7
+"""How often, at least, networks must put a flagged sample above a clean one. Plain mistakes come to 0.60 to 0.65 (a quarter of a class of
+digits), a warp to 0.95 and more, a blur that lowers fine detail by a sixth to 0.73 (development; docs/asset.md)."""
+SURE = 0.9
+"""And so often for their word to be taken on which samples they are; else what was flagged stays, which they would tell no better."""
 GIVEN_UP = 0.08
 """Samples are flagged down to where this share of the class's reserve would be: of a class that is a third poison, the ordinary samples
 between are worth less than the poison that would stay."""
@@ -32,24 +37,27 @@ _TRAINING = PretrainSettings(steps=600, lr=0.1, batch=128)
 class TextureLook(SecondLook):
     """`Suspects` whose ``bench`` holds the samples as texture (`Bench.in_texture`)."""
 
-    def again(self, k: int, flagged: np.ndarray) -> np.ndarray:
+    def again(self, k: int, flagged: np.ndarray) -> np.ndarray | None:
         """(n,) bool: ``flagged`` (n,), but of class ``k`` what is poison by this look in place of what was flagged there.
 
-        All stays as it was where there is too little to learn from, or networks do not know the flagged samples again.
+        None where networks do not know the flagged samples again among clean ones of their class and, as surely, among those of other
+        classes: plain mistakes have the texture of what they show. All stays as it was where there is too little to learn from, or they
+        are not sure.
         """
         n, labels = len(flagged), self.labels
-        own, reserve = np.flatnonzero((labels[:n] == k) & ~self.ignore), n + np.flatnonzero(labels[n:] == k)
-        rows, taught = np.concatenate([own, reserve]), flagged[own]
-        if len(reserve) < OWN_LEAST:
+        own, reserve = np.flatnonzero((labels[:n] == k) & ~self.ignore), np.arange(n, len(labels))
+        rows, taught, same = np.concatenate([own, reserve]), flagged[own], labels[n:] == k
+        if same.sum() < OWN_LEAST:
             return flagged
-        both = np.zeros(len(rows))
         for r in range(ROUNDS):
             if min(taught.sum(), (~taught).sum()) < LEAST:
                 return flagged
             odds = np.mean([self._odds(k, r * DRAWS + draw, rows, own[taught], flagged) for draw in range(DRAWS)], axis=0)
-            if r == 0 and outranked(odds[: len(own)][taught], odds[len(own) :]) < KNOWN_AGAIN:
-                return flagged
-            both = two_witnesses(of_poison(odds, taught), -self.fit[rows], len(own))
+            mine, clean = odds[: len(own)], odds[len(own) :]
+            if r == 0 and (known := min(outranked(mine[taught], clean[which]) for which in (same, ~same))) < SURE:
+                return None if known < KNOWN_AGAIN else flagged
+            asked = np.concatenate([own, reserve[same]])
+            both = two_witnesses(of_poison(np.concatenate([mine, clean[same]]), taught), -self.fit[asked], len(own))
             taught = both[: len(own)] >= 0
         out = np.array(flagged)
         out[own] = both[: len(own)] >= given_up(both[: len(own)], both[len(own) :])
