@@ -5,7 +5,7 @@ python benchmarks/fine_detail.py --out FILE.jsonl --data cifar10 --samples 16000
 python benchmarks/fine_detail.py --out FILE.jsonl --data mnist --attack wanet:rate=0.05:cover_rate=0.1 --seeds 100
 python benchmarks/fine_detail.py --out FILE.jsonl --data eurosat --mistakes 0.03 --seeds 100
 
-One json line a set. "gap": the widest of a class, in the half of the runs where it is less wide (limit: 0.81 with all of ASSET's alpha),
+One json line a set. "gap": the widest of a class, in the half of the runs where it is less wide (limit: 1.37 with all of ASSET's alpha),
 which class it is, the true target's gap, and the AUC of the scouts inside the target class. "grain": the same of what its misfits share, of
 the class that is asked about, which is the target, the class of the mistakes, or on clean data the one whose labels fit worst beside its
 reserve; "named" says whether ASSET's suspects there are known again by texture, "doubted" whether Confusion Training would ask at all. The

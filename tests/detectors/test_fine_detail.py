@@ -15,7 +15,7 @@ from tocsin.detectors.asset import Asset
 from tocsin.detectors.base import Findings
 from tocsin.runtime import Runtime
 
-SIZE, RESERVE, BLUR = 2000, 1600, 0.35
+SIZE, RESERVE, BLUR = 2000, 1600, 0.45
 
 
 @lru_cache(maxsize=1)
