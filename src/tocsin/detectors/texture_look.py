@@ -41,8 +41,8 @@ class TextureLook(SecondLook):
         """(n,) bool: ``flagged`` (n,), but of class ``k`` what is poison by this look in place of what was flagged there.
 
         None where networks do not know the flagged samples again among clean ones of their class and, as surely, among those of other
-        classes: plain mistakes have the texture of what they show. All stays as it was where there is too little to learn from, or they
-        are not sure.
+        classes: plain mistakes have the texture of what they show. Nor where none would be flagged. All stays as it was where there is too
+        little to learn from, or they are not sure.
         """
         n, labels = len(flagged), self.labels
         own, reserve = np.flatnonzero((labels[:n] == k) & ~self.ignore), np.arange(n, len(labels))
@@ -59,9 +59,9 @@ class TextureLook(SecondLook):
             asked = np.concatenate([own, reserve[same]])
             both = two_witnesses(of_poison(np.concatenate([mine, clean[same]]), taught), -self.fit[asked], len(own))
             taught = both[: len(own)] >= 0
-        out = np.array(flagged)
-        out[own] = both[: len(own)] >= given_up(both[: len(own)], both[len(own) :])
-        return out
+        out, poison = np.array(flagged), both[: len(own)] >= given_up(both[: len(own)], both[len(own) :])
+        out[own] = poison
+        return out if poison.any() else None
 
     def _teaching(self) -> tuple[Bench, str, PretrainSettings, int]:
         return self.bench, "shortcut", _TRAINING, ROUNDS * DRAWS
