@@ -74,3 +74,12 @@ def test_it_is_not_asked_where_it_is_not_wanted_or_the_control_is_small(settings
     found = inspected(noisy()[0], **settings)
     assert "fine detail" not in found.timings
     assert "detail 1" not in found.evidence["gaps by view"]
+
+
+def test_a_class_whose_suspects_are_not_known_again_is_not_named(monkeypatch: pytest.MonkeyPatch):
+    """As mislabelled pictures are not, which have the texture of what they show."""
+    monkeypatch.setattr("tocsin.detectors.texture_look.TextureLook.again", lambda *_: None)
+    found = inspected(poisoned()[0])
+    assert not found.found
+    assert not found.flagged.any()
+    assert found.evidence["named by"] == {}

@@ -126,8 +126,10 @@ def by_classes(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
         return verdict, best
     fit = fit_of_labels(seen.bench, seen.parts.groups, FIT_LEAST, seen.runtime)
     flagged, scores = detail.suspects(by_detail, fit)
-    unnamed[[k for k in by_detail if not flagged[train.labels == k].any()]] = False  # mistakes, which are no trigger
-    verdict, by_detail = with_detail()
+    mistaken = [k for k in by_detail if not flagged[train.labels == k].any()]
+    if mistaken:  # labels that do not fit are no trigger
+        unnamed[mistaken] = False
+        verdict, by_detail = with_detail()
     if not by_detail:
         return verdict, best
     verdict = with_further(verdict, {QUESTION: verdict.flagged | flagged}, train, ~nobody)

@@ -106,7 +106,7 @@ _NAMED_BY = {
         "named because many more labels do not fit what their samples show than in the reserve of the same class, and these samples share "
         "a texture, as a warp or a blur leaves it; Confusion Training itself keeps none of them apart. Look whether it is a trigger: "
         "mistakes in pictures that come from another source than the rest would show the same. Of the class's clean samples one in twelve "
-        "or so is flagged too."
+        "may be flagged too."
     ),
     "scouts": (
         "named because small networks that read the features of the trained model tell its suspects from the reserve; ASSET's separators, "
@@ -115,7 +115,7 @@ _NAMED_BY = {
     "detail": (
         "named because small networks that see nothing but fine detail, as a warp or a blur changes it, tell its suspects from the "
         "reserve; ASSET's separators, which see the pictures themselves, keep none of them apart. Look whether it is a trigger: pictures "
-        "that come from another source than the rest would show the same. Of the class's clean samples one in twelve or so is flagged too."
+        "that come from another source than the rest would show the same. Of the class's clean samples one in twelve may be flagged too."
     ),
 }
 """Question by which classes were named, and none before it -> what a person should know of that."""
