@@ -80,14 +80,39 @@ def test_a_further_kind_is_found_of_which_nothing_was_flagged(bench: Bench) -> N
 @pytest.mark.parametrize("flagged", [KINDS[0], np.concatenate([KINDS[0], np.flatnonzero(LABELS == 0)[500:520]]), np.concatenate(KINDS[:2])])
 def test_flagged_samples_that_vary_along_one_direction_are_not_of_several_kinds(flagged: np.ndarray, bench: Bench) -> None:
     look = looking(bench, np.concatenate([ALL, flagged]))
-    assert look._of_several_kinds(0, LABELS, flags(FOUND))
-    assert not look._of_several_kinds(0, LABELS, flags(flagged))
+    assert len(look._kinds(0, LABELS, flags(FOUND))) > 1
+    assert len(look._kinds(0, LABELS, flags(flagged))) < 2
 
 
 def test_canaries_teach_nothing_and_are_not_flagged(bench: Bench) -> None:
     first, canaries = flags(FOUND), flags(LEFT)
     look = looking(bench, ALL, canaries)
     assert not look.extended(first, first)[canaries].any()
+
+
+def test_flagged_samples_of_the_further_kind_help_to_draw_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 140 flagged ones 20 or 30 are of the kind that is looked for, the others of three kinds that are further off."""
+    r, known, true = 1500, 140, np.arange(20)
+
+    def found(seed: int, far: float, some: int, taken_out: bool = True) -> int:
+        rng = np.random.default_rng(seed)
+        white = rng.normal(size=(r + known, 3000)).astype(np.float32)
+        kinds = rng.normal(size=(4, 3000)) / 3000**0.5
+        white[r + some :] += 18 * kinds[np.arange(known - some) % 3]
+        white[np.concatenate([true, r + np.arange(some)])] += far * kinds[3]
+        doubt = rng.normal(size=r)
+        doubt[true] += 2
+        same, nobody = np.zeros(r + known, int), np.zeros(r + known, bool)
+        look = Leftover(replace(bench, whitened=torch.from_numpy(white)), doubt, np.arange(r + known), nobody, CPU)
+        seen = look._kinds(0, same, np.arange(r + known) >= r)
+        assert len(seen) == 2
+        scores = look._of_class(np.arange(r), r + np.arange(known), doubt, seen if taken_out else seen[:0])
+        return int(np.isin(np.argsort(-scores)[:30], true).sum())
+
+    assert found(2, 8, 30) > 17
+    assert found(0, 7, 20) > found(0, 7, 20, taken_out=False) + 3  # known kinds take the pattern over
+    monkeypatch.setattr(leftover, "JOINED", np.inf)
+    assert found(2, 8, 30) < 15
 
 
 @pytest.mark.parametrize("why", ["right labels", "not named", "no whitened pixels", "few", "one kind"])

@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from tocsin.runtime import cpu_name
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -20,6 +22,7 @@ def provenance(device: str, command: str) -> dict[str, Any]:
     import torch
 
     from tocsin import __version__
+    from tocsin.learning import fast_type
 
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else None
     return {
@@ -28,10 +31,11 @@ def provenance(device: str, command: str) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "numpy": numpy.__version__,
         "python": platform.python_version(),
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "device": device,
+        "multiplies": "bfloat16" if fast_type(torch.device(device)) else "float32",
         **({"gpu": gpu} if gpu else {}),
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
@@ -58,15 +62,6 @@ def _git(*words: str) -> str:
     except OSError:  # no git
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def _cores() -> int:

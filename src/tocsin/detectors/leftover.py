@@ -1,10 +1,11 @@
 """What the flags leave of a named class: samples that show another class and share a pattern of their own. Ours.
 
 A trigger may come in several forms (Adap-Patch: four faint patches), of which the rounds find some and name the class by these. The
-others look like nothing that was flagged, so neither `likeness` nor `second_look` can learn them. But their labels are wrong too, and
+others look like little that was flagged, so neither `likeness` nor `second_look` can learn them. But their labels are wrong too, and
 ordinary networks know that far better than the quick ones of `misfits` do, as long as they have not learned single samples by heart. The
-samples that they doubt most are few, many of them of one kind: what they have in common in whitened pixels is the pattern. Only samples
-whose labels fit worse than those of half of their class are asked about.
+samples that they doubt most are few, many of them of one kind: what they have in common in whitened pixels, beside the kinds that are
+known, is the pattern. Flagged samples that show it, too few for a kind that is known, help to draw it. Only samples whose labels fit worse
+than those of half of their class are asked about.
 
 Whether anything was left cannot be seen in these scores: they are as high in many a clean class. But where the flagged samples are of
 several kinds themselves, one more is to be expected; where they are all of one, none is.
@@ -37,6 +38,8 @@ MOST = 0.1
 """... but at most this share of those asked about, and ..."""
 LEAST = 8
 """... at least so many; smaller classes are left as they are."""
+JOINED = 2.5
+"""So many standard deviations along the pattern, and a flagged sample is of that kind."""
 LOOKS = 5
 """In each the pattern is drawn anew from what label and pattern put first; the first goes by labels alone."""
 KINDS = 2.4
@@ -71,39 +74,45 @@ class Leftover(Suspects):
             return out
         asked = [k for k in np.unique(labels[named & flagged & ~self.ignore]).tolist() if self.wrongly_labelled(k, flagged)]
         rows = {k: self._doubtful(k, labels, flagged) for k in asked}
-        rows = {k: mine for k, mine in rows.items() if MOST * len(mine) >= LEAST and self._of_several_kinds(k, labels, flagged & named)}
-        if not rows:
+        kinds = {k: self._kinds(k, labels, flagged & named) for k, mine in rows.items() if MOST * len(mine) >= LEAST}
+        kinds = {k: known for k, known in kinds.items() if len(known) > 1}
+        if not kinds:
             return out
         doubt = keep(lambda: self._doubt(flagged))[:n]
-        for k, mine in rows.items():
-            size, scores = np.count_nonzero((labels == k) & ~self.ignore), self._of_class(mine, doubt[mine])
-            out[mine[np.argsort(-scores, kind="stable")[: round(ADDED * size)]]] = True
+        for k, known in kinds.items():
+            mine, own = rows[k], (labels == k) & ~self.ignore
+            scores = self._of_class(mine, np.flatnonzero(own & flagged), doubt[mine], known)
+            out[mine[np.argsort(-scores, kind="stable")[: round(ADDED * own.sum())]]] = True
         return out
 
     def _doubtful(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> np.ndarray:
         """Row numbers of the unflagged half of class ``k`` that its label fits worse."""
         return np.flatnonzero((labels == k) & ~flagged & ~self.ignore & ~self.right(k, flagged))
 
-    def _of_several_kinds(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> bool:
-        """Whether the surest ``flagged`` samples of class ``k`` vary along two directions as no samples of the class do (`KINDS`)."""
+    def _kinds(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> Tensor:
+        """(q, D) directions along which the surest ``flagged`` samples of class ``k`` vary as no samples of the class do (`KINDS`).
+
+        One where poison and false alarms differ, more where they are of several kinds, none where they are too few.
+        """
         mine, rest = (np.flatnonzero((labels == k) & which & ~self.ignore) for which in (flagged, ~flagged))
-        rng = np.random.default_rng([self.runtime.seed, 0x1EF8, k])
         count = min(len(mine), len(rest), _MOST)
         if count < LEAST:
-            return False
-        usual = np.mean([self._second_width(rng.choice(rest, count, replace=False)) for _ in range(_DRAWS)])
-        return bool(self._second_width(rng.choice(mine, count, replace=False)) > KINDS * usual)
+            return self._white(mine[:0])
+        rng = np.random.default_rng([self.runtime.seed, 0x1EF8, k])
+        usual = np.mean([self._widest(rng.choice(rest, count, replace=False))[0][1] for _ in range(_DRAWS)])
+        widths, directions = self._widest(rng.choice(mine, count, replace=False))
+        return directions[widths > KINDS * usual]
 
-    def _second_width(self, rows: np.ndarray) -> float:
-        """Variance of whitened pixels along the second widest direction of the samples ``rows``."""
+    def _widest(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """(r,) variances of the whitened pixels of ``rows`` (r,), widest first, and (r, D) the directions."""
         white = self._white(rows)
-        return float(torch.linalg.eigvalsh(white @ white.T)[-2]) / len(rows)
+        _, widths, directions = torch.linalg.svd(white - white.mean(0), full_matrices=False)
+        return widths.cpu().numpy() ** 2 / len(rows), directions
 
     def _white(self, rows: np.ndarray) -> Tensor:
-        """(r, D) whitened pixels of ``rows`` (r,), less their mean."""
+        """(r, D) whitened pixels of ``rows`` (r,)."""
         assert self.bench.whitened is not None
-        white = self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
-        return white - white.mean(0)
+        return self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
 
     def _doubt(self, flagged: np.ndarray) -> np.ndarray:
         """(n + m,) log odds against each sample's label, by networks that were taught all but the ``flagged``."""
@@ -118,13 +127,24 @@ class Leftover(Suspects):
 
         return -np.asarray(np.mean(side_by_side(job, NETWORKS, self.bench.device), axis=0))
 
-    def _of_class(self, rows: np.ndarray, doubt: np.ndarray) -> np.ndarray:
-        """Of the samples ``rows`` of one class, how far they are from their middle by ``doubt`` and by the pattern, added up."""
-        white, doubt, count = self._white(rows), _standard(doubt), max(LEAST, min(FIRST, int(MOST * len(rows))))
-        scores = doubt
+    def _of_class(self, rows: np.ndarray, known: np.ndarray, doubt: np.ndarray, kinds: Tensor) -> np.ndarray:
+        """Of the samples ``rows`` (r,) of one class, how far they are from their middle by ``doubt`` (r,) and by the pattern, added up.
+
+        ``known``: its flagged samples, which help to draw the pattern where they show it. It is looked for beside what they have in
+        common and the ``kinds`` (q, D) that they are of.
+        """
+        both, r = np.concatenate([rows, known]), len(rows)
+        white = self._white(both)
+        white -= white[:r].mean(0)
+        seen, _ = torch.linalg.qr(torch.cat([kinds, white[r:].mean(0, keepdim=True)]).T)
+        white -= (white @ seen) @ seen.T
+        scores = doubt = _standard(doubt)
+        joined, count = known[:0], max(LEAST, min(FIRST, int(MOST * r)))
         for _ in range(LOOKS):
             first = np.argsort(-scores, kind="stable")[:count]
-            scores = doubt + _standard(pattern(white, first, self.groups[rows]))
+            along = _standard(pattern(white, np.concatenate([first, joined]), self.groups[both]), r)
+            joined = r + np.flatnonzero(along[r:] > JOINED)
+            scores = doubt + along[:r]
         return scores
 
 
@@ -143,6 +163,6 @@ def pattern(white: Tensor, first: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return np.asarray(out)
 
 
-def _standard(values: np.ndarray) -> np.ndarray:
-    """(n,) ``values`` less their median, in units of their standard deviation."""
-    return np.asarray((values - np.median(values)) / max(float(values.std()), 1e-9))
+def _standard(values: np.ndarray, of: int | None = None) -> np.ndarray:
+    """(n,) ``values`` less their median, in units of their standard deviation, both those of the first ``of`` values (None: of all)."""
+    return np.asarray((values - np.median(values[:of])) / max(float(values[:of].std()), 1e-9))
