@@ -9,21 +9,23 @@ import pytest
 
 from tests.detectors.handmade import noise_set
 from tests.detectors.test_likeness import CLASSES, N, bench_of, flags, rows_of
-from tocsin.detectors import second_look
+from tocsin.detectors import second_look, suspects
 from tocsin.detectors.confusion import PretrainSettings
 from tocsin.detectors.ct import ConfusionTraining
 from tocsin.detectors.distillation import Distillation
 from tocsin.detectors.rounds import Store
 from tocsin.detectors.second_look import SecondLook
+from tocsin.detectors.suspects import Teaching
 from tocsin.runtime import Runtime
 
 CPU = Runtime(device="cpu", seed=4)
+HOW = PretrainSettings(steps=60, lr=0.05, batch=64)
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(second_look, "_NETWORK", "shortcut")  # it learns these blobs in a few steps
-    monkeypatch.setattr(second_look, "_TRAINING", PretrainSettings(steps=60, lr=0.05, batch=64))
+    monkeypatch.setattr(second_look, "_TRAINING", HOW)
     monkeypatch.setattr(second_look, "ROUNDS", 2)
 
 
@@ -59,8 +61,8 @@ def test_flags_that_mean_nothing_add_nothing(network: str, monkeypatch: pytest.M
 def test_no_network_judges_what_it_was_taught_with_or_a_near_duplicate(monkeypatch: pytest.MonkeyPatch) -> None:
     look, taught = look_at(rows_of(0, 0)), []
     object.__setattr__(look, "groups", np.arange(N) // 6)  # two of each class
-    monkeypatch.setattr(second_look, "side_by_side", lambda job, count, device: [job(k) for k in range(count)])
-    monkeypatch.setattr(second_look, "pretrain", lambda network, bench, rows, *_: taught.append(set(rows.tolist())))
+    monkeypatch.setattr(suspects, "side_by_side", lambda job, count, device: [job(k) for k in range(count)])
+    monkeypatch.setattr(suspects, "pretrain", lambda network, bench, rows, *_: taught.append(set(rows.tolist())))
 
     def judged(read: object, network: object, bench: object, rows: object, tick: object) -> np.ndarray:
         known = taught[-1]
@@ -69,15 +71,17 @@ def test_no_network_judges_what_it_was_taught_with_or_a_near_duplicate(monkeypat
         assert not {one // 6 for one in known if one < N} & {one // 6 for one in theirs if one < N}
         return np.ones(len(theirs))
 
-    monkeypatch.setattr(second_look, "sweep", judged)
+    monkeypatch.setattr(suspects, "sweep", judged)
     mine = rows_of(0, N)
-    odds = look._odds(0, 0, np.concatenate([mine, [N, N + 3]]), mine[:30], flags(mine[:30]))
+    odds = look.odds_of_kind(
+        0, 0, np.concatenate([mine, [N, N + 3]]), mine[:30], flags(mine[:30]), Teaching(look.bench, "shortcut", HOW, 1)
+    )
     np.testing.assert_array_equal(odds, 1)
 
 
 @pytest.mark.parametrize("why", ["right labels", "few", "not asked", "the whole class"])
 def test_what_is_not_to_be_learned_is_not_learned(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second_look, "pretrain", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr(suspects, "pretrain", lambda *args: pytest.fail("it trained"))
     planted = rows_of(0, 60)
     first = flags(rows_of(0, {"few": second_look.LEAST - 1, "the whole class": N // CLASSES}.get(why, 30)))
     look = look_at(planted, wrong=why != "right labels")
@@ -94,7 +98,7 @@ def test_flags_stay_where_networks_do_not_know_them_again_or_find_next_to_nothin
     odds = np.full(N // CLASSES + 60, -8.0)
     odds[: 30 + more] = 8.0
     odds[:unlike] = -8.0
-    monkeypatch.setattr(SecondLook, "_odds", lambda *args: odds)
+    monkeypatch.setattr(SecondLook, "odds_of_kind", lambda *args: odds)
     found = look_at(planted).extended(flags(planted[:30]), flags(planted[:30]))
     assert (found.sum(), found[mine[: 30 + added]].all()) == (30 + added, True)
 
@@ -102,7 +106,7 @@ def test_flags_stay_where_networks_do_not_know_them_again_or_find_next_to_nothin
 def test_what_is_added_must_be_labelled_wrongly_too(monkeypatch: pytest.MonkeyPatch) -> None:
     odds = np.full(N // CLASSES + 60, -8.0)
     odds[:45] = 8.0
-    monkeypatch.setattr(SecondLook, "_odds", lambda *args: odds)
+    monkeypatch.setattr(SecondLook, "odds_of_kind", lambda *args: odds)
     first, look = flags(rows_of(0, 30)), look_at(rows_of(0, 30))
     look.fit[rows_of(0, 45)[30:]] = 1.0
     np.testing.assert_array_equal(look.extended(first, first), first)
@@ -115,5 +119,5 @@ def test_a_killed_run_goes_on_from_the_rounds_that_it_finished(tmp_path: Path, m
     look, first = look_at(planted), flags(planted[:60])
     whole = look.extended(first, first, None, keep)
     assert len({path.name for path in (tmp_path / "key").iterdir()}) == 2
-    monkeypatch.setattr(second_look, "pretrain", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr(suspects, "pretrain", lambda *args: pytest.fail("it trained"))
     np.testing.assert_array_equal(look.extended(first, first, None, keep), whole)

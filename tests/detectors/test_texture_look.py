@@ -89,7 +89,7 @@ def test_mistakes_are_known_by_what_they_show_and_not_by_a_texture() -> None:
 @pytest.mark.parametrize("why", ["few flagged", "all flagged", "small reserve"])
 def test_nothing_is_taught_where_there_is_too_little_to_learn_from(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     look, truth = look_at(reserve=60 if why == "small reserve" else RESERVE)
-    monkeypatch.setattr("tocsin.detectors.second_look.pretrain", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr("tocsin.detectors.suspects.pretrain", lambda *args: pytest.fail("it trained"))
     first = {"few flagged": truth & (np.cumsum(truth) < 6), "all flagged": look.labels[:SIZE] == TARGET}.get(why, roughly(truth, look))
     after = look.again(TARGET, first)
     assert after is not None

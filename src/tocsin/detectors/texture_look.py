@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from tocsin.detectors.confusion import PretrainSettings
-from tocsin.detectors.second_look import LEAST, SecondLook
-from tocsin.detectors.workbench import Bench
+from tocsin.detectors.second_look import LEAST
+from tocsin.detectors.suspects import Suspects, Teaching
 from tocsin.stats.witnesses import of_poison, outranked, two_witnesses
 
 ROUNDS = 2
@@ -34,7 +34,7 @@ OWN_LEAST = 20
 _TRAINING = PretrainSettings(steps=600, lr=0.1, batch=128)
 
 
-class TextureLook(SecondLook):
+class TextureLook(Suspects):
     """`Suspects` whose ``bench`` holds the samples as texture (`Bench.in_texture`)."""
 
     def again(self, k: int, flagged: np.ndarray) -> np.ndarray | None:
@@ -47,12 +47,14 @@ class TextureLook(SecondLook):
         n, labels = len(flagged), self.labels
         own, reserve = np.flatnonzero((labels[:n] == k) & ~self.ignore), np.arange(n, len(labels))
         rows, taught, same = np.concatenate([own, reserve]), flagged[own], labels[n:] == k
+        teaching = Teaching(self.bench, "shortcut", _TRAINING, ROUNDS * DRAWS)
         if same.sum() < OWN_LEAST:
             return flagged
         for r in range(ROUNDS):
             if min(taught.sum(), (~taught).sum()) < LEAST:
                 return flagged
-            odds = np.mean([self._odds(k, r * DRAWS + draw, rows, own[taught], flagged) for draw in range(DRAWS)], axis=0)
+            draws = range(r * DRAWS, (r + 1) * DRAWS)
+            odds = np.mean([self.odds_of_kind(k, draw, rows, own[taught], flagged, teaching) for draw in draws], axis=0)
             mine, clean = odds[: len(own)], odds[len(own) :]
             if r == 0 and (known := min(outranked(mine[taught], clean[which]) for which in (same, ~same))) < SURE:
                 return None if known < KNOWN_AGAIN else flagged
@@ -62,9 +64,6 @@ class TextureLook(SecondLook):
         out, poison = np.array(flagged), both[: len(own)] >= given_up(both[: len(own)], both[len(own) :])
         out[own] = poison
         return out if poison.any() else None
-
-    def _teaching(self) -> tuple[Bench, str, PretrainSettings, int]:
-        return self.bench, "shortcut", _TRAINING, ROUNDS * DRAWS
 
 
 def given_up(mine: np.ndarray, clean: np.ndarray) -> float:
