@@ -42,7 +42,7 @@ def pictures() -> tuple[Dataset, Dataset]:
         x = rng.normal(128, 30, data.inputs.shape) + light + 18 * colours[shown][:, None, None]
         if len(data) == N:
             for rows in KINDS:
-                x[rows] += (10 if rows is LEFT else 24) * rng.choice([-1, 1], data.inputs.shape[1:])
+                x[rows] += (10 if rows is LEFT else 60) * rng.choice([-1, 1], data.inputs.shape[1:])
         out.append(replace(data, inputs=np.clip(x, 0, 255).astype(np.uint8)))
     return out[0], out[1]
 
@@ -98,7 +98,7 @@ def test_flagged_samples_of_the_further_kind_help_to_draw_it(bench: Bench, monke
         rng = np.random.default_rng(seed)
         white = rng.normal(size=(r + known, 3000)).astype(np.float32)
         kinds = rng.normal(size=(4, 3000)) / 3000**0.5
-        white[r + some :] += 18 * kinds[np.arange(known - some) % 3]
+        white[r + some :] += 36 * kinds[np.arange(known - some) % 3]
         white[np.concatenate([true, r + np.arange(some)])] += far * kinds[3]
         doubt = rng.normal(size=r)
         doubt[true] += 2

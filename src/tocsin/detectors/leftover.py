@@ -13,12 +13,14 @@ several kinds themselves, one more is to be expected; where they are all of one,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tocsin.detectors.confusion import PretrainSettings
 from tocsin.detectors.misfits import odds_of_labels
@@ -42,10 +44,10 @@ JOINED = 2.5
 """So many standard deviations along the pattern, and a flagged sample is of that kind."""
 LOOKS = 5
 """In each the pattern is drawn anew from what label and pattern put first; the first goes by labels alone."""
-KINDS = 2.4
+KINDS = 3.9
 """Flagged samples are of several kinds where they vary along their second widest direction so many times as much as samples of their class
-do. Samples that differ in one thing alone, as poison and false alarms, are wide along one. Adap-Patch comes to 2.9 to 3.6, triggers that
-take one form to 0.3 to 1.9 (docs/confusion-training.md)."""
+do, all brought to the same length. Samples that differ in one thing alone, as poison and false alarms, are wide along one. Adap-Patch comes
+to 4.6 to 6.3, triggers that take one form to 0.3 to 3.4 (docs/confusion-training.md)."""
 _DRAWS, _MOST = 10, 300
 """The comparison's sets of samples of the class, and the largest size of them and of the flagged."""
 ADDED = 0.01
@@ -110,9 +112,10 @@ class Leftover(Suspects):
         return widths.cpu().numpy() ** 2 / len(rows), directions
 
     def _white(self, rows: np.ndarray) -> Tensor:
-        """(r, D) whitened pixels of ``rows`` (r,)."""
+        """(r, D) whitened pixels of ``rows`` (r,), each sample brought to the same length: else a few busy pictures set the directions."""
         assert self.bench.whitened is not None
-        return self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
+        white = self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
+        return math.sqrt(white.shape[1]) * F.normalize(white, dim=1)
 
     def _doubt(self, flagged: np.ndarray) -> np.ndarray:
         """(n + m,) log odds against each sample's label, by networks that were taught all but the ``flagged``."""
