@@ -13,7 +13,6 @@ several kinds themselves, one more is to be expected; where they are all of one,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -44,10 +43,10 @@ JOINED = 2.5
 """So many standard deviations along the pattern, and a flagged sample is of that kind."""
 LOOKS = 5
 """In each the pattern is drawn anew from what label and pattern put first; the first goes by labels alone."""
-KINDS = 3.9
-"""Flagged samples are of several kinds where they vary along their second widest direction so many times as much as samples of their class
-do, all brought to the same length. Samples that differ in one thing alone, as poison and false alarms, are wide along one. Adap-Patch comes
-to 4.6 to 6.3, triggers that take one form to 0.3 to 3.4 (docs/confusion-training.md)."""
+KINDS = 0.025
+"""Flagged samples are of several kinds where this share more of their variance lies along their second widest direction than of that of so
+many samples of their class. Samples that differ in one thing alone, as poison and false alarms, are wide along one. Adap-Patch comes to
+0.032 to 0.057, triggers that take one form to 0.002 to 0.02 (docs/confusion-training.md)."""
 _DRAWS, _MOST = 10, 300
 """The comparison's sets of samples of the class, and the largest size of them and of the flagged."""
 ADDED = 0.01
@@ -92,7 +91,7 @@ class Leftover(Suspects):
         return np.flatnonzero((labels == k) & ~flagged & ~self.ignore & ~self.right(k, flagged))
 
     def _kinds(self, k: int, labels: np.ndarray, flagged: np.ndarray) -> Tensor:
-        """(q, D) directions along which the surest ``flagged`` samples of class ``k`` vary as no samples of the class do (`KINDS`).
+        """(q, D) directions along which the surest ``flagged`` samples of class ``k`` vary more than samples of the class do (`KINDS`).
 
         One where poison and false alarms differ, more where they are of several kinds, none where they are too few.
         """
@@ -103,19 +102,19 @@ class Leftover(Suspects):
         rng = np.random.default_rng([self.runtime.seed, 0x1EF8, k])
         usual = np.mean([self._widest(rng.choice(rest, count, replace=False))[0][1] for _ in range(_DRAWS)])
         widths, directions = self._widest(rng.choice(mine, count, replace=False))
-        return directions[widths > KINDS * usual]
+        return directions[widths > usual + KINDS]
 
     def _widest(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """(r,) variances of the whitened pixels of ``rows`` (r,), widest first, and (r, D) the directions."""
+        """(r,) variances along the directions (r, D) in which ``rows`` (r,) vary most, widest first; all add up to 1, or little less."""
         white = self._white(rows)
         _, widths, directions = torch.linalg.svd(white - white.mean(0), full_matrices=False)
         return widths.cpu().numpy() ** 2 / len(rows), directions
 
     def _white(self, rows: np.ndarray) -> Tensor:
-        """(r, D) whitened pixels of ``rows`` (r,), each sample brought to the same length: else a few busy pictures set the directions."""
+        """(r, D) whitened pixels of ``rows`` (r,), each sample brought to length 1: else a few busy pictures set the directions."""
         assert self.bench.whitened is not None
         white = self.bench.whitened[torch.from_numpy(rows).to(self.bench.whitened.device)].float()
-        return math.sqrt(white.shape[1]) * F.normalize(white, dim=1)
+        return F.normalize(white, dim=1)
 
     def _doubt(self, flagged: np.ndarray) -> np.ndarray:
         """(n + m,) log odds against each sample's label, by networks that were taught all but the ``flagged``."""
