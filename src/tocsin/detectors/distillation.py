@@ -269,7 +269,7 @@ class Distillation:
 
         def member(k: int) -> tuple[np.ndarray, np.ndarray, nn.Module | None]:
             mine = rows[fold[k // 2, rows] == k % 2] if crossed else rows
-            mine = mine if len(mine) else rows  # all in the other fold: a network that saw too much rather than none
+            mine = mine if len(mine) > 1 else rows  # (nearly) all in the other fold: a network that saw too much rather than none
             half = fold[k // 2] == k % 2 if how.rotate else None
             return self._member(r, k, torch.from_numpy(mine), half, settings, weights[k], ticker)
 
