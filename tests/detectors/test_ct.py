@@ -71,6 +71,20 @@ def test_same_seed_same_scores_and_another_does_not(few, reserve, quick_findings
     assert not np.array_equal(other.scores, quick_findings.scores)
 
 
+def test_a_fold_of_one_sample_is_no_error(few, reserve, monkeypatch):
+    """Batch norm cannot be taught by it, so that half's networks are taught all."""
+    whole = distillation.Distillation._folds
+
+    def lonely(self, r):
+        fold = np.ones_like(whole(self, r))
+        fold[:, 0] = 0
+        return fold
+
+    monkeypatch.setattr(distillation.Distillation, "_folds", lonely)
+    found = TINY.inspect(few, reserve, Runtime(device="cpu", seed=3))
+    assert np.isfinite(found.scores).all()
+
+
 def test_order_of_threads_does_not_matter(few, reserve, two_threads, monkeypatch):
     """Members of a round run side by side; whichever starts late, the scores are the same."""
     whole, ran, both = distillation.Distillation._member, set(), threading.Barrier(2)
