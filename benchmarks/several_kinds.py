@@ -4,8 +4,7 @@ python benchmarks/several_kinds.py --out FILE.jsonl --data cifar10 --attack badn
 
 One json line a set: of the class with most planted samples, how many times as much these, and so many ``clean`` ones of the class among
 them, vary along their first four directions as samples of the class do along their second ("times"), and by which share of all variance
-more ("share"). Nothing is trained: what an audit
-flags is taken to be what was planted, without the fourth kind of Adap-Patch, of which hardly anything is flagged.
+more ("share"). Nothing is trained: what an audit flags is taken to be what was planted, without the logo of Adap-Patch, of which little is.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ def lines(data: Dataset, attack: str, seed: int) -> list[dict[str, object]]:
     rng, out = np.random.default_rng([seed, 2]), []
     for clean in CLEAN:
         rows = rng.permutation(np.concatenate([mine, rng.choice(rest, clean, replace=False)]))[: min(MOST, len(rest))]
-        usual = np.mean([look._widest(rng.choice(rest, len(rows), replace=False))[0][1] for _ in range(DRAWS)])
-        widths = look._widest(rows)[0][:4]
+        usual = np.mean([look.widest(rng.choice(rest, len(rows), replace=False))[0][1] for _ in range(DRAWS)])
+        widths = look.widest(rows)[0][:4]
         out.append(
             {
                 "attack": attack, "seed": seed, "samples": len(train), "rows": len(rows), "clean": clean, "class": k,
@@ -79,16 +78,8 @@ def main() -> None:
             for line in lines(data, attack, seed):
                 with args.out.open("a") as out:
                     out.write(json.dumps({"data": args.data, **line, **provenance("cpu", " ".join(sys.argv))}) + "\n")
-                print(
-                    args.data,
-                    seed,
-                    attack,
-                    line["clean"],
-                    line["rows"],
-                    np.round(line["times"], 2),
-                    np.round(100 * np.asarray(line["share"]), 1),
-                    flush=True,
-                )
+                share = np.round(100 * np.asarray(line["share"]), 1)
+                print(args.data, seed, attack, line["clean"], line["rows"], np.round(line["times"], 2), share, flush=True)
 
 
 if __name__ == "__main__":

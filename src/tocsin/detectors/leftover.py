@@ -100,11 +100,11 @@ class Leftover(Suspects):
         if count < LEAST:
             return self._white(mine[:0])
         rng = np.random.default_rng([self.runtime.seed, 0x1EF8, k])
-        usual = np.mean([self._widest(rng.choice(rest, count, replace=False))[0][1] for _ in range(_DRAWS)])
-        widths, directions = self._widest(rng.choice(mine, count, replace=False))
+        usual = np.mean([self.widest(rng.choice(rest, count, replace=False))[0][1] for _ in range(_DRAWS)])
+        widths, directions = self.widest(rng.choice(mine, count, replace=False))
         return directions[widths > usual + KINDS]
 
-    def _widest(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
+    def widest(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """(r,) variances along the directions (r, D) in which ``rows`` (r,) vary most, widest first; all add up to 1, or little less."""
         white = self._white(rows)
         _, widths, directions = torch.linalg.svd(white - white.mean(0), full_matrices=False)
