@@ -23,6 +23,7 @@ from tocsin.runtime import Ticker
 if TYPE_CHECKING:
     from tocsin.data.dataset import Dataset
     from tocsin.detectors.asset_verdict import Seen
+    from tocsin.detectors.before_tuning import Untuned
     from tocsin.detectors.fine_detail import FineDetail
     from tocsin.detectors.offset import Concentrate
     from tocsin.detectors.scout import ScoutSettings
@@ -70,6 +71,7 @@ class Asset(VictimReader):
         "lr": 1e-4,
         "whole_batch": False,
         "ceiling": float("inf"),
+        "ask_encoder": False,
         "fine_detail": False,
         "recalibrate": 0,
         "decision": "shipped",
@@ -114,6 +116,9 @@ class Asset(VictimReader):
     hear_scouts: bool = True
     """features=victim or both: what the scouts say counts too, with decision=tail in sets as large as its limit asks for (`testimony`),
     with decision=control where samples have no labels."""
+    ask_encoder: bool = True
+    """Setting transfer, decision=tail or control: how well labels fit what the encoder saw before it was tuned is asked too
+    (`before_tuning`)."""
     fine_detail: bool = True
     """Pictures, decision=tail, and a control as large as `fine_detail` asks for: what a warp or a blur does to fine detail is looked for by
     networks that see nothing else."""
@@ -183,7 +188,7 @@ class Asset(VictimReader):
     def judge(self, victim: Victim) -> Findings:
         import torch
 
-        from tocsin.detectors.asset_verdict import DECISIONS, Seen, by_threshold
+        from tocsin.detectors.asset_verdict import Seen, decided
         from tocsin.detectors.separation import Parts, separate
         from tocsin.detectors.workbench import Bench
 
@@ -210,8 +215,9 @@ class Asset(VictimReader):
         separated = time.monotonic()
         seen = Seen(train, reserve, held, scores, logits, bench, parts, runtime)
         seen.detail = self._fine_detail(seen)
+        seen.untuned = self._untuned(victim, parts)
         detailed = time.monotonic()
-        verdict, best = DECISIONS.get(self.decision, by_threshold)(self, seen)
+        verdict, best = decided(self, seen)
         now = time.monotonic()
         return Findings(
             detector=self.name,
@@ -328,6 +334,15 @@ class Asset(VictimReader):
             chosen[rows] = select(logits[rows], self.select, share=self.share)
         highest = np.argsort(-logits, kind="stable")[:20]
         return looked_up(chosen), np.concatenate([logits, aside]), {"concentrated": int(chosen.sum()), "scout's highest": highest.tolist()}
+
+    def _untuned(self, victim: Victim, parts: Parts) -> Untuned | None:
+        """What an encoder made of the samples before it was tuned to them, where there is one and it is asked."""
+        from tocsin.detectors.before_tuning import Untuned
+
+        if victim.untuned_features is None or not self.ask_encoder or self.decision not in _BY_CONTROL:
+            return None
+        labels, names = np.concatenate([victim.train.labels, victim.reserve.labels]), victim.train.classes
+        return Untuned(victim.untuned_features, labels, names, parts.groups, parts.base.numpy(), parts.control, victim.runtime.seed)
 
     def _fine_detail(self, seen: Seen) -> FineDetail | None:
         """What scouts say of the samples as texture, where that is asked for and can be told."""

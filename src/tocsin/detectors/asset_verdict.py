@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tocsin.detectors import before_tuning
 from tocsin.detectors.base import class_evidence
 from tocsin.detectors.control import against_control
 from tocsin.detectors.decide import Scored, Verdict, tail
@@ -83,6 +84,8 @@ class Seen:
     runtime: Runtime
     detail: FineDetail | None = None
     """What scouts say of the samples as texture; for `by_classes`."""
+    untuned: before_tuning.Untuned | None = None
+    """What the encoder that was tuned to the samples made of them before."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -94,6 +97,36 @@ class Seen:
         """(C,) control samples of each class that are no near duplicates of each other."""
         repeats = self.bench.kind.duplicates(self.reserve.inputs, self.reserve.labels, self.bench.device)
         return count_distinct(repeats[self.held], self.reserve.labels[self.held], len(self.train.classes))
+
+
+def decided(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
+    """(verdict, the scores (n + control,) that it rests on), by the rule ``how.decision`` and, where an encoder was tuned, by what it made
+    of the samples before: a class is named if either names it, what either flags is flagged, and each has its part of alpha."""
+    rule = DECISIONS.get(how.decision, by_threshold)
+    if seen.untuned is None:
+        return rule(how, seen)
+    share, train, everyone = before_tuning.SHARE, seen.train, np.ones(len(seen.train), bool)
+    verdict, best = rule(replace(how, alpha=(1 - share) * how.alpha), seen)
+    said = before_tuning.word(seen.untuned, share * how.alpha)
+    p = np.minimum(1.0, np.minimum([entry.p_value / (1 - share) for entry in verdict.classes], said.p / share))
+    by_encoder, flagged = said.p <= share * how.alpha, verdict.flagged | said.flagged
+    named_by = {name: list(questions) for name, questions in verdict.evidence.get("named by", {}).items()}
+    for k in np.flatnonzero(by_encoder):
+        named_by.setdefault(train.classes[k], []).append(before_tuning.QUESTION)
+    named = by_encoder | np.array([entry.suspect for entry in verdict.classes])
+    found = [one.confidence for one in (verdict, said) if one.flagged.any()]
+    evidence = {**verdict.evidence, "named by": named_by, "p by encoder": dict(zip(train.classes, said.p.tolist(), strict=True))}
+    best = best if verdict.flagged.any() or not by_encoder.any() else said.scores
+    first = put_first(best[: len(train)], flagged, train.labels, everyone)
+    verdict = replace(
+        verdict,
+        flagged=flagged,
+        classes=class_evidence(train.classes, train.labels, flagged, -np.log10(np.maximum(p, 1e-300)), p, named),
+        confidence=max(found) if found else min(verdict.confidence, said.confidence),
+        threshold=None if by_encoder.any() else verdict.threshold,  # no single score that all are flagged by
+        evidence=evidence,
+    )
+    return verdict, np.concatenate([first, best[len(train) :]])
 
 
 def by_classes(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:

@@ -26,6 +26,8 @@ class Victim:
     network: Classifier
     kind: Kind
     runtime: Runtime
+    untuned: Classifier | None = None
+    """The network as it was before it was tuned to ``train`` and ``reserve`` (setting transfer)."""
 
     @classmethod
     def trained(
@@ -61,6 +63,13 @@ class Victim:
     def reserve_features(self) -> np.ndarray:
         """(M, F) float32 penultimate features of the reserve."""
         return features(self.network, self.reserve.inputs, self.kind, self.runtime)
+
+    @cached_property
+    def untuned_features(self) -> np.ndarray | None:
+        """(N + M, F) float32 penultimate features of the inspected, then of the reserve, by the untuned network; None without one."""
+        if self.untuned is None:
+            return None
+        return np.concatenate([features(self.untuned, data.inputs, self.kind, self.runtime) for data in (self.train, self.reserve)])
 
     @cached_property
     def logits(self) -> np.ndarray:

@@ -1,0 +1,132 @@
+"""What an encoder saw before it was tuned: labels that do not fit it name a class, chance does not, what taught a head is not judged by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from tocsin.data.builtin import digits
+from tocsin.detectors import before_tuning
+from tocsin.detectors.asset import Asset
+from tocsin.detectors.before_tuning import Untuned, likeness, misfits, word
+from tocsin.detectors.victim import Victim
+from tocsin.report.words import _NAMED_BY
+from tocsin.runtime import Runtime
+
+CLASSES, WIDTH = 5, 24
+QUICK = {"features": "shortcut", "shortcut_passes": 0.0, "scout_steps": 2, "steps_least": 2, "passes": 0.05, "runs": 1}
+
+
+def drawn(seed: int, poisoned: int = 0, inspected: int = 1000, reserve: int = 500) -> tuple[Untuned, np.ndarray]:
+    """(features of classes that overlap a little, where so many samples of class 0 look like class 1; which they are)."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(7).normal(size=(CLASSES, WIDTH))
+    labels = rng.integers(0, CLASSES, inspected + reserve)
+    truth = np.zeros(inspected, bool)
+    truth[np.flatnonzero(labels[:inspected] == 0)[:poisoned]] = True
+    shown = labels.copy()
+    shown[:inspected][truth] = 1
+    read = centres[shown] * 0.8 + rng.normal(size=(len(labels), WIDTH))
+    rows = inspected + rng.permutation(reserve)
+    base, control = np.sort(rows[: reserve // 2]), np.sort(rows[reserve // 2 :])
+    return Untuned(read, labels, tuple("abcde"), np.arange(inspected), base, control, seed), truth
+
+
+@pytest.mark.parametrize("seed", [100, 101, 102])
+def test_samples_that_look_like_another_class_name_theirs_and_are_flagged(seed: int) -> None:
+    untuned, truth = drawn(seed, poisoned=60)
+    said = word(untuned, 0.002)
+    assert (said.p <= 0.002).tolist() == [True, False, False, False, False]
+    assert said.flagged[truth].mean() > 0.8
+    assert said.flagged[~truth].mean() < 0.02
+    assert said.confidence > 0.9
+    assert roc_auc_score(truth, said.scores[: len(truth)]) > 0.97
+
+
+def test_clean_samples_name_nobody() -> None:
+    said = [word(drawn(seed)[0], 0.002) for seed in range(100, 130)]
+    assert not any(one.flagged.any() for one in said)
+    assert np.mean([one.p.min() <= 0.1 for one in said]) <= 0.2  # the test is exact, with room for families of look-alikes
+
+
+def test_mistakes_that_are_as_frequent_in_the_reserve_are_no_poison() -> None:
+    untuned, _ = drawn(100)
+    rng = np.random.default_rng(0)
+    wrong = rng.random(len(untuned.labels)) < 0.1
+    labels = np.where(wrong & (untuned.labels == 1), 0, untuned.labels)
+    assert not word(replace(untuned, labels=labels), 0.002).flagged.any()
+
+
+def test_only_the_base_set_teaches_what_fits() -> None:
+    untuned, _ = drawn(100, poisoned=60)
+    others = np.setdiff1d(np.arange(len(untuned.labels)), untuned.base)
+    moved = untuned.read.copy()
+    moved[others] = np.random.default_rng(1).normal(size=(len(others), WIDTH))
+    known = misfits(untuned.read, untuned)[untuned.base]
+    assert np.array_equal(misfits(moved, untuned)[untuned.base], known)
+
+
+def test_labels_that_the_base_set_lacks_are_not_judged() -> None:
+    untuned, _ = drawn(100, poisoned=60)
+    without = replace(untuned, base=untuned.base[untuned.labels[untuned.base] != 0])
+    assert (misfits(untuned.read, without)[untuned.labels == 0] == 0).all()
+    assert not word(without, 0.002).flagged.any()
+    alone = word(replace(untuned, base=untuned.base[untuned.labels[untuned.base] == 0]), 0.002)
+    assert (alone.p == 1).all()
+    assert not alone.flagged.any()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_near_duplicates_share_the_head_that_judges_them(together: bool) -> None:
+    """Pure noise, each sample twice: an example whose twin was taught would look like one."""
+    rng = np.random.default_rng(0)
+    untuned, _ = drawn(100, inspected=400)
+    read = rng.normal(size=(900, 200))
+    read[200:400] = read[:200]
+    groups = np.arange(400) % 200 if together else np.arange(400)
+    untuned = replace(untuned, groups=groups, labels=np.zeros(900, np.int64))
+    examples = np.flatnonzero(np.arange(400) % 200 < 100)
+    auc = roc_auc_score(np.isin(np.arange(400), examples), likeness(read, untuned, 0, examples)[:400])
+    assert (0.4 < auc < 0.6) == together
+
+
+@pytest.fixture(scope="module")
+def victim() -> Victim:
+    """600 digits whose encoder saw classes far apart, and in half of the twos sevens."""
+    train, reserve, _ = digits(0, 600, 400, 10)
+    rng = np.random.default_rng(0)
+    shown = np.concatenate([train.labels, reserve.labels])
+    shown[np.flatnonzero(train.labels == 2)[::2]] = 7
+    read = 2 * rng.normal(size=(10, 16))[shown] + rng.normal(size=(1000, 16))
+    victim = Victim.untrained(train, reserve, Runtime(device="cpu"))
+    vars(victim).update(untuned_features=read.astype(np.float32))
+    return victim
+
+
+def asked(victim: Victim, **settings: object) -> tuple[list[int], dict[str, list[str]], np.ndarray]:
+    found = Asset.preset_for("image", "fast", **{**QUICK, **settings}).inspect(victim.train, victim.reserve, victim.runtime, victim=victim)
+    assert all(entry.suspect == (entry.p_value <= 0.01) for entry in found.classes)
+    mine = victim.train.labels == 2
+    if found.flagged.any():
+        assert found.scores[mine & found.flagged].min() > found.scores[mine & ~found.flagged].max()
+    return [entry.index for entry in found.classes if entry.suspect], dict(found.evidence.get("named by", {})), found.flagged
+
+
+@pytest.mark.parametrize("decision", ["tail", "control"])
+def test_asset_asks_the_encoder_where_there_was_one_and_says_so(victim: Victim, decision: str) -> None:
+    named, by, flagged = asked(victim, decision=decision)
+    assert named == [2]
+    assert by == {victim.train.classes[2]: [before_tuning.QUESTION]}
+    truth = np.isin(np.arange(600), np.flatnonzero(victim.train.labels == 2)[::2])
+    assert flagged[truth].mean() > 0.9
+    assert flagged[~truth].mean() < 0.02
+    assert before_tuning.QUESTION in _NAMED_BY
+
+
+def test_asset_does_not_ask_where_it_is_told_not_to_or_there_was_none(victim: Victim) -> None:
+    assert asked(victim, ask_encoder=False)[0] == []
+    assert asked(Victim.untrained(victim.train, victim.reserve, victim.runtime))[0] == []
+    assert not Asset.preset_for("image", "paper").ask_encoder
