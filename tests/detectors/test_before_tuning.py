@@ -1,4 +1,4 @@
-"""What an encoder saw before it was tuned: labels that do not fit it name a class, chance does not, what taught a head is not judged by it."""
+"""What an encoder saw before it was tuned: labels that do not fit name a class, chance does not, and no head judges what taught it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def drawn(seed: int, poisoned: int = 0, inspected: int = 1000, reserve: int = 50
     shown[:inspected][truth] = 1
     read = centres[shown] * 0.8 + rng.normal(size=(len(labels), WIDTH))
     rows = inspected + rng.permutation(reserve)
-    base, control = np.sort(rows[: reserve // 2]), np.sort(rows[reserve // 2 :])
-    return Untuned(read, labels, tuple("abcde"), np.arange(inspected), base, control, seed), truth
+    halves = np.sort(rows[: reserve // 2]), np.sort(rows[reserve // 2 :])
+    return Untuned(read, labels, tuple("abcde"), np.arange(inspected), halves, seed), truth
 
 
 @pytest.mark.parametrize("seed", [100, 101, 102])
@@ -43,7 +43,7 @@ def test_samples_that_look_like_another_class_name_theirs_and_are_flagged(seed: 
     assert said.flagged[truth].mean() > 0.8
     assert said.flagged[~truth].mean() < 0.02
     assert said.confidence > 0.9
-    assert roc_auc_score(truth, said.scores[: len(truth)]) > 0.97
+    assert roc_auc_score(truth, said.scores[: len(truth)]) > 0.95
 
 
 def test_clean_samples_name_nobody() -> None:
@@ -60,23 +60,29 @@ def test_mistakes_that_are_as_frequent_in_the_reserve_are_no_poison() -> None:
     assert not word(replace(untuned, labels=labels), 0.002).flagged.any()
 
 
-def test_only_the_base_set_teaches_what_fits() -> None:
+def test_a_sample_is_judged_by_the_reserve_alone_and_no_half_by_itself() -> None:
     untuned, _ = drawn(100, poisoned=60)
-    others = np.setdiff1d(np.arange(len(untuned.labels)), untuned.base)
+    n, known = len(untuned.groups), misfits(untuned)
     moved = untuned.read.copy()
-    moved[others] = np.random.default_rng(1).normal(size=(len(others), WIDTH))
-    known = misfits(untuned.read, untuned)[untuned.base]
-    assert np.array_equal(misfits(moved, untuned)[untuned.base], known)
+    moved[: n // 2] = np.random.default_rng(1).normal(size=(n // 2, WIDTH))
+    assert np.array_equal(
+        misfits(replace(untuned, read=moved))[n // 2 :], known[n // 2 :]
+    )  # what other inspected samples are is nothing to it
+    first, second = untuned.halves
+    labels = untuned.labels.copy()
+    labels[first] = np.roll(labels[first], 1)  # were its own labels taught, they would fit better than chance
+    wrong = misfits(replace(untuned, labels=labels))
+    assert wrong[first].mean() > 1.2 * np.log(CLASSES)
+    assert wrong[second].mean() > known[second].mean()
 
 
-def test_labels_that_the_base_set_lacks_are_not_judged() -> None:
+def test_labels_that_the_reserve_lacks_are_not_judged() -> None:
     untuned, _ = drawn(100, poisoned=60)
-    without = replace(untuned, base=untuned.base[untuned.labels[untuned.base] != 0])
-    assert (misfits(untuned.read, without)[untuned.labels == 0] == 0).all()
-    assert not word(without, 0.002).flagged.any()
-    alone = word(replace(untuned, base=untuned.base[untuned.labels[untuned.base] == 0]), 0.002)
-    assert (alone.p == 1).all()
-    assert not alone.flagged.any()
+    without = replace(untuned, halves=tuple(half[untuned.labels[half] != 0] for half in untuned.halves))
+    assert (misfits(without)[: len(untuned.groups)][untuned.labels[: len(untuned.groups)] == 0] == 0).all()
+    alone = replace(untuned, halves=tuple(half[untuned.labels[half] == 0] for half in untuned.halves))
+    assert (misfits(alone) == 0).all()
+    assert not word(alone, 0.002).flagged.any()
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -87,9 +93,9 @@ def test_near_duplicates_share_the_head_that_judges_them(together: bool) -> None
     read = rng.normal(size=(900, 200))
     read[200:400] = read[:200]
     groups = np.arange(400) % 200 if together else np.arange(400)
-    untuned = replace(untuned, groups=groups, labels=np.zeros(900, np.int64))
+    untuned = replace(untuned, read=read, groups=groups, labels=np.zeros(900, np.int64))
     examples = np.flatnonzero(np.arange(400) % 200 < 100)
-    auc = roc_auc_score(np.isin(np.arange(400), examples), likeness(read, untuned, 0, examples)[:400])
+    auc = roc_auc_score(np.isin(np.arange(400), examples), likeness(untuned, 0, examples)[:400])
     assert (0.4 < auc < 0.6) == together
 
 

@@ -342,7 +342,7 @@ class Asset(VictimReader):
         if victim.untuned_features is None or not self.ask_encoder or self.decision not in _BY_CONTROL:
             return None
         labels, names = np.concatenate([victim.train.labels, victim.reserve.labels]), victim.train.classes
-        return Untuned(victim.untuned_features, labels, names, parts.groups, parts.base.numpy(), parts.control, victim.runtime.seed)
+        return Untuned(victim.untuned_features, labels, names, parts.groups, (parts.base.numpy(), parts.control), victim.runtime.seed)
 
     def _fine_detail(self, seen: Seen) -> FineDetail | None:
         """What scouts say of the samples as texture, where that is asked for and can be told."""

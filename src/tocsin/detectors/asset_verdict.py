@@ -116,7 +116,8 @@ def decided(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
     named = by_encoder | np.array([entry.suspect for entry in verdict.classes])
     found = [one.confidence for one in (verdict, said) if one.flagged.any()]
     evidence = {**verdict.evidence, "named by": named_by, "p by encoder": dict(zip(train.classes, said.p.tolist(), strict=True))}
-    best = best if verdict.flagged.any() or not by_encoder.any() else said.scores
+    if by_encoder.any() and not verdict.flagged.any():
+        best = np.concatenate([said.scores[: len(train)], said.scores[seen.parts.control]])
     first = put_first(best[: len(train)], flagged, train.labels, everyone)
     verdict = replace(
         verdict,

@@ -2,9 +2,10 @@
 
 Poison that is made for an encoder (Hidden Trigger) looks to it like samples of another class, whatever people see. The separators, which
 start afresh, have nothing to learn of that, and a tuned encoder has been taught the label. But the encoder as it came was made of other,
-clean data: to it clean inspected, base and control samples are draws from one law. So the one thing that is taught is a linear head, to
-the base set; and each class is compared with its own control by how badly labels fit (`control.against_control`). Of a class that stands
-out a second head tells the samples that gave it away from the base set, and both together say which samples it is.
+clean data: to it clean inspected and reserve samples are draws from one law. So all that is taught is a linear head, to one half of the
+reserve; it judges the other half, and half of the inspected samples, and of the halves each has its turn. Each class is compared with its
+own reserve by how badly labels fit (`excess.class_test`). Of a class that stands out a second head tells the samples that gave it away
+from the reserve, and both together say which samples it is.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tocsin.detectors.control import against_control
-from tocsin.detectors.decide import Scored, clean_share, cut
+from tocsin.detectors.decide import clean_share, cut
+from tocsin.detectors.excess import chance_of_clean, class_test
 from tocsin.detectors.scout import standardised
 
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 QUESTION = "encoder"
 SHARE = 0.2
 """Of alpha."""
-FALSE_SHARE = 0.1
+FALSE_SHARE = 0.15
 """Up to this share of what is flagged may be false."""
+_DEPTH, _TOLERANCE = 0.4, 1.5
+"""Share of the reserve above the shallowest limit at which misfits are counted: poison may be half of a class, and a few clean samples fit
+as badly. Odds may exceed the reserve's by this factor, for samples come in families."""
 _FIT, _TOLD = 0.01, 0.03
 """How free the two heads are (scikit-learn's C, on features of deviation 1): there are no more samples than features to teach them."""
 _FOLDS = 5
@@ -43,16 +47,9 @@ class Untuned:
     """Of the classes."""
     groups: np.ndarray
     """(n,) equal for near duplicates."""
-    base: np.ndarray
-    """Rows of the reserve that heads are taught."""
-    control: np.ndarray
-    """Rows of the reserve that are asked about as inspected ones are."""
+    halves: tuple[np.ndarray, np.ndarray]
+    """Rows of the two halves of the reserve."""
     seed: int
-
-    @property
-    def asked(self) -> np.ndarray:
-        """(n + control,) rows."""
-        return np.concatenate([np.arange(len(self.groups)), self.control])
 
 
 @dataclass(frozen=True)
@@ -64,48 +61,57 @@ class Word:
     flagged: np.ndarray
     """(n,) bool."""
     scores: np.ndarray
-    """(n + control,) float32."""
+    """(n + m,) float32."""
     confidence: float
 
 
 def word(seen: Untuned, alpha: float) -> Word:
-    """Names classes at the error ``alpha`` and flags their samples. With fewer than two classes in the base set there is nothing to say."""
-    n, asked = len(seen.groups), seen.asked
-    labels, theirs = seen.labels[:n], seen.labels[seen.control]
-    if len(np.unique(seen.labels[seen.base])) < 2:
-        return Word(np.ones(len(seen.names)), np.zeros(n, bool), np.zeros(len(asked), np.float32), 0.5)
-    read = standardised(seen.read, seen.read[seen.base])
-    misfit = in_control_units(misfits(read, seen)[asked], n)
-    scored = Scored([], labels, seen.names, np.zeros(n, bool), None, alpha, control_labels=theirs)
-    verdict = against_control(misfit[:n], misfit[n:], scored, far=True)
+    """Names classes at the error ``alpha`` and flags their samples."""
+    n, labels = len(seen.groups), seen.labels
+    misfit = in_clean_units(misfits(seen), n)
+    test = class_test(misfit[:n], labels[:n], misfit[n:], labels[n:], len(seen.names), share=_DEPTH, tolerance=_TOLERANCE)
+    p = np.minimum(1.0, test.p * len(seen.names))
     flagged, scores = np.zeros(n, bool), misfit.copy()
-    for k in (entry.index for entry in verdict.classes if entry.suspect):
-        mine = seen.labels[asked] == k
-        scores[mine] += in_control_units(likeness(read, seen, k, np.flatnonzero(verdict.flagged & (labels == k)))[asked], n)[mine]
-        inspected, clean = scores[:n][mine[:n]], scores[n:][mine[n:]]
-        flagged[mine[:n]] = inspected >= cut(inspected, clean, clean_share(inspected, clean), FALSE_SHARE)
-    p = np.array([entry.p_value for entry in verdict.classes])
-    return Word(p, flagged, scores.astype(np.float32), verdict.confidence)
+    for k in np.flatnonzero(p <= alpha).tolist():
+        here = np.flatnonzero(labels == k)
+        mine, clean = here[here < n], here[here >= n]
+        examples = mine[_high(misfit[mine], misfit[clean])]
+        scores[here] += in_clean_units(likeness(seen, k, examples), n)[here]
+        flagged[mine] = _high(scores[mine], scores[clean])
+    sure = chance_of_clean(float(p.min()))
+    return Word(p, flagged, scores.astype(np.float32), 1 - sure if flagged.any() else sure)
 
 
-def misfits(read: np.ndarray, seen: Untuned) -> np.ndarray:
-    """(n + m,) minus the log probability of each sample's own label, by a head on the base set; 0 for labels that it does not hold."""
-    head = _regression(_FIT).fit(read[seen.base], seen.labels[seen.base])
-    known = np.isin(seen.labels, head.classes_)
-    own = np.searchsorted(head.classes_, np.where(known, seen.labels, head.classes_[0]))
-    return np.where(known, -head.predict_log_proba(read)[np.arange(len(read)), own], 0.0)
+def _high(mine: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """(a,) bool: which of the scores ``mine`` (a,) of a class are flagged, by those of its reserve, ``clean``."""
+    return np.asarray(mine >= cut(mine, clean, clean_share(mine, clean), FALSE_SHARE))
 
 
-def likeness(read: np.ndarray, seen: Untuned, k: int, examples: np.ndarray) -> np.ndarray:
-    """(n + m,) log odds of being like the inspected rows ``examples`` rather than like class ``k`` of the base set.
+def misfits(seen: Untuned) -> np.ndarray:
+    """(n + m,) minus the log probability of each sample's own label, by a head on that half of the reserve which it is not in; 0 for labels
+    that the half lacks, and where it holds one label alone."""
+    n, out = len(seen.groups), np.zeros(len(seen.labels))
+    side = np.random.default_rng([seen.seed, 0x5DA]).integers(0, 2, n)[seen.groups]
+    for half, (taught, others) in enumerate((seen.halves, seen.halves[::-1])):
+        if len(np.unique(seen.labels[taught])) < 2:
+            continue
+        read, judged = standardised(seen.read, seen.read[taught]), np.concatenate([np.flatnonzero(side == half), others])
+        head = _regression(_FIT).fit(read[taught], seen.labels[taught])
+        judged = judged[np.isin(seen.labels[judged], head.classes_)]
+        own = np.searchsorted(head.classes_, seen.labels[judged])
+        out[judged] = -head.predict_log_proba(read[judged])[np.arange(len(judged)), own]
+    return out
 
-    No row is asked about by a head that was taught it or its near duplicates; each control row by one of them, as each inspected one is.
+
+def likeness(seen: Untuned, k: int, examples: np.ndarray) -> np.ndarray:
+    """(n + m,) log odds of being like the inspected rows ``examples`` rather than like class ``k`` of the reserve.
+
+    No row is judged by a head that was taught it or its near duplicates.
     """
-    rng = np.random.default_rng([seen.seed, 0x5DB])
-    fold = np.concatenate([rng.integers(0, _FOLDS, len(seen.groups))[seen.groups], rng.permutation(len(read) - len(seen.groups)) % _FOLDS])
-    clean = seen.base[seen.labels[seen.base] == k]
-    clean = clean if len(clean) else seen.base
-    out = np.zeros(len(read))
+    n, rng = len(seen.groups), np.random.default_rng([seen.seed, 0x5DB])
+    fold = np.concatenate([rng.integers(0, _FOLDS, n)[seen.groups], rng.permutation(len(seen.labels) - n) % _FOLDS])
+    clean, out = n + np.flatnonzero(seen.labels[n:] == k), np.zeros(len(fold))
+    read = standardised(seen.read, seen.read[n:])
     for f in range(_FOLDS):
         yes, no = examples[fold[examples] != f], clean[fold[clean] != f]
         if len(yes) and len(no):
@@ -116,8 +122,8 @@ def likeness(read: np.ndarray, seen: Untuned, k: int, examples: np.ndarray) -> n
     return out
 
 
-def in_control_units(values: np.ndarray, n: int) -> np.ndarray:
-    """``values`` (n + control,) over the deviation of the control's."""
+def in_clean_units(values: np.ndarray, n: int) -> np.ndarray:
+    """``values`` (n + m,) over the deviation of the reserve's."""
     return np.asarray(values / max(float(values[n:].std()), 1e-9))
 
 
