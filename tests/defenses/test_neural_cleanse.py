@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tocsin.data.builtin import digits
+from tests.detectors.synthetic import pictures
 from tocsin.data.dataset import Dataset
 from tocsin.defenses import NeuralCleanse
 from tocsin.defenses.neural_cleanse import Inverted, mask_and_pattern
@@ -19,26 +19,28 @@ from tocsin.poisoning import build, poison
 from tocsin.runtime import Runtime
 from tocsin.victim import Trial, measure
 
-CPU = Runtime(device="cpu", seed=5)
-QUICK = NeuralCleanse(epochs=8, patience=2)
+CPU = Runtime(device="cpu", seed=0)
+QUICK = NeuralCleanse(epochs=16, batch=16, patience=1, cost=0.01, limit=0.1)
+"""Finds the class that needs least, whatever the others need. That it is an outlier by the published two deviations is no matter of course:
+of a handful of sizes the deviation is a third of their median or more. It was one in 8 of 9 victims that know these patterns, in 3 of 10
+that know five digits."""
 TARGET = 2
 
 
 @cache
 def backdoored() -> tuple[Classifier, Kind, Dataset, Dataset, Dataset, Trial]:
-    """A network that knows five digits and a small patch; how it reads, what it was trained on, the reserve, the test and its trial."""
-    train, reserve, test = (part[part.labels < 5] for part in digits(0, 2400, 300, 400))
-    five = [Dataset.of_arrays(part.inputs, part.labels, part.classes[:5]) for part in (train, reserve, test)]
-    poisoned = poison(five[0], build("badnet", rate=0.05, target=TARGET), 0, CPU)
-    kind = kind_of(five[0])
-    network = build_network("small", kind.channels, 5, 0)
+    """A network that knows six patterns and a small patch; how it reads, what it was trained on, the reserve, the test and its trial."""
+    train, reserve, test = (pictures(size, seed=seed) for seed, size in enumerate((1200, 150, 300)))
+    poisoned = poison(train, build("badnet", rate=0.05, target=TARGET), 0, CPU)
+    kind = kind_of(train)
+    network = build_network("small", kind.channels, len(train.classes), 0)
     fit(network, poisoned.dataset.inputs, poisoned.dataset.labels, kind, FitSettings(epochs=6), CPU)
-    return network, kind, poisoned.dataset, five[1], five[2], Trial.of(poisoned.attack, five[2])
+    return network, kind, poisoned.dataset, reserve, test, Trial.of(poisoned.attack, test)
 
 
 def test_the_target_needs_the_smallest_patch_and_it_lies_where_the_trigger_is() -> None:
     network, kind, _, reserve, _, trial = backdoored()
-    found = NeuralCleanse(epochs=24, patience=2).inverted(network, reserve, kind, CPU)
+    found = QUICK.inverted(network, reserve, kind, CPU)
     sizes = [one.size for one in found]
     assert QUICK.suspect(sizes) == TARGET
     assert sizes[TARGET] < 0.5 * np.median(sizes)
@@ -51,7 +53,7 @@ def test_the_target_needs_the_smallest_patch_and_it_lies_where_the_trigger_is() 
     assert found[TARGET].mask[near].sum() > 0.4 * sizes[TARGET], "much of the patch is on the trigger"
 
 
-def test_the_patch_is_unlearned_and_the_digits_are_not() -> None:
+def test_the_patch_is_unlearned_and_the_patterns_are_not() -> None:
     network, kind, train, reserve, test, trial = backdoored()
     before = measure(network, test, kind, CPU, trial)
     after = measure(QUICK.repair(network, train, reserve, CPU, kind=kind), test, kind, CPU, trial)
@@ -92,7 +94,7 @@ def test_a_patch_covers_as_its_mask_says() -> None:
 def test_a_search_can_begin_at_a_patch() -> None:
     network, kind, _, reserve, _, _ = backdoored()
     rng = np.random.default_rng(0)
-    mask, pattern = rng.random((16, 16), np.float32), 255 * rng.random((16, 16, 1), np.float32)
+    mask, pattern = rng.random((16, 16), np.float32), 255 * rng.random((16, 16, 3), np.float32)
     mask[:2], pattern[:2] = 0.0, 255.0
     patch = Inverted(mask, pattern, 1.0)
     again = mask_and_pattern(patch.free)

@@ -81,7 +81,8 @@ def test_a_patch_is_isolated() -> None:
 def test_nothing_is_found_in_clean_digits(seed: int) -> None:
     found, _ = audited(0.0, seed)
     assert not found.found
-    assert min(c.p_value for c in found.classes) > 0.01
+    # Of ten sound classes one is below 0.01 in every tenth set; 0.001 would name it. Eight seeds in either number type: 0.005 to 0.5.
+    assert min(c.p_value for c in found.classes) > 0.002
 
 
 def test_the_published_rule_isolates_a_share_of_any_data() -> None:

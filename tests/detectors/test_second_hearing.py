@@ -60,7 +60,7 @@ def test_no_network_judges_a_clip_that_it_was_taught_with(coloured: tuple[Datase
 
 def test_a_natural_group_that_was_flagged_by_mistake_is_let_go(coloured: tuple[Dataset, Dataset, np.ndarray, int]) -> None:
     """A part of the class, in the reserve too, is coloured by another equaliser, and half of it was flagged, which can be learned as
-    well: one hearing flags 11 of these 30 clips (18 with another seed), two flag one."""
+    well: after one hearing it has 0.7 to 1.3 times as many flags, after two 0.1 to 0.6 (four seeds in float32, two in bfloat16)."""
     train, reserve, truth, k = coloured
     rng, gains = np.random.default_rng(4), np.resize([5.0, -5.0, -5.0, 5.0, 5.0], 20)
 
@@ -77,7 +77,7 @@ def test_a_natural_group_that_was_flagged_by_mistake_is_let_go(coloured: tuple[D
     after, _, told = heard_again(train, reserve, np.ones(len(train), bool), truth | mistaken, [k], scores, CPU)
     assert told[k]["believed"]
     assert after[truth].mean() > 0.9
-    assert after[group].sum() <= 0.3 * mistaken.sum()
+    assert after[group].sum() <= 0.6 * mistaken.sum()
 
 
 @pytest.mark.parametrize("poisoned", [0.7, 1.0])
@@ -93,7 +93,9 @@ def test_of_a_class_that_is_poison_through_and_through_all_is_flagged(poisoned: 
     train, reserve = replace(train, inputs=inputs), spoken(320, seed=1000)
     after, _, told = heard_again(train, reserve, np.ones(len(train), bool), flagged, [k], scores, CPU)
     assert told[k]["spoilt"] == (poisoned == 1)
-    assert abs(told[k]["clean"] - (1 - 0.9 * poisoned)) < 0.1
+    # It is twice the share below the reserve's median. Three deviations of that, by so few clips on either side, are 0.24 and 0.1.
+    wanted, own = 1 - 0.9 * poisoned, int((reserve.labels == k).sum())
+    assert abs(told[k]["clean"] - wanted) < 3 * (wanted / mine.sum() + wanted**2 / own) ** 0.5
     assert after[mine].all() == (poisoned == 1)
     assert after[strong & ~faint].mean() > 0.9
     assert not after[~mine].any()

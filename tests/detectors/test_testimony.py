@@ -53,14 +53,17 @@ def test_classes_are_measured_by_their_own_control():
     assert not verdict([values + 3 * (labels == 5) for values in logits], labels).flagged.any()
 
 
-def test_asset_listens_to_them_where_they_read_a_victim(monkeypatch):
-    """Nothing in the pictures tells poison, so that no separator can learn it; the victim's features do."""
-    monkeypatch.setattr("tocsin.detectors.asset_verdict._CONCENTRATED", 10)
-    monkeypatch.setattr("tocsin.detectors.asset_verdict._DISTINCT", 10)
-    train, reserve, runtime = pictures(1500, seed=0), pictures(600, seed=1000), Runtime(device="cpu", seed=1)
+def test_asset_listens_to_them_where_they_read_a_victim():
+    """Nothing in the pictures tells poison, so that no separator can learn it; the victim's features do.
+
+    So many are concentrated and held out as ASSET's law for large sets asks for. With 15 and 50 the separators alone bring class 3 to 0.9
+    to 2.3 (2.07 names it), farther than any other class in all of ten runs: whatever is concentrated is of it, and so small a control
+    hardly shows that its clean samples are driven away too. Here they come to 0.5 to 0.7.
+    """
+    train, reserve, runtime = pictures(1500, seed=0), pictures(1000, seed=1000), Runtime(device="cpu", seed=1)
     truth = np.zeros(1500, bool)
     truth[np.flatnonzero(train.labels == 3)[::3]] = True
-    quick = {"features": "victim", "steps_least": 40, "scout_steps": 100}
+    quick = {"features": "victim", "share": 0.07, "steps_least": 40, "batch": 128, "scout_steps": 100, "fine_detail": False}
     for shift, heard, named in ((6.0, True, [3]), (6.0, False, []), (0.0, True, [])):
         detector = Asset.preset("fast", **quick, hear_scouts=heard)
         found = detector.inspect(train, reserve, runtime, victim=Told.of(train, reserve, truth, shift))
