@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tocsin import learning
 from tocsin.data.builtin import digits
 from tocsin.data.dataset import Dataset
 from tocsin.errors import InputError
@@ -175,8 +176,17 @@ def test_without_bfloat16_hardware_it_stays_float32(monkeypatch: pytest.MonkeyPa
     assert fast_type(torch.device("cpu")) is None
     with autocast(torch.device("cpu")):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert fast_type(torch.device("cpu")) is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("cpu", "amx", "fast"),
+    [("AMD EPYC", False, True), ("Intel(R) Xeon(R) Processor", False, False), ("Intel(R) Xeon(R) Processor", True, True)],
+)
+def test_bfloat16_is_taken_where_it_is_faster(cpu: str, amx: bool, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(learning, "cpu_name", lambda: cpu)
+    assert fast_type(torch.device("cpu")) is (torch.bfloat16 if fast else None)
 
 
 def test_older_torch_without_the_checks_stays_float32(monkeypatch: pytest.MonkeyPatch) -> None:

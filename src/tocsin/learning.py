@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tocsin.errors import InputError
 from tocsin.kinds import Kind
 from tocsin.networks.base import Classifier
-from tocsin.runtime import Runtime
+from tocsin.runtime import Runtime, cpu_name
 
 EVAL_BATCH = 512
 """Samples a forward pass without gradients."""
@@ -90,14 +90,14 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
 
 def fast_type(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the hardware multiplies it natively (GPU, CPU with AMX or AVX512-BF16), else None (float32).
+    """bfloat16 where the hardware multiplies it faster (GPU, CPU with AMX, AMD's with AVX512-BF16), else None (float32).
 
     Intel's AVX512-BF16 without AMX, as some virtual machines show it, is slower than its float32 (`benchmarks/number_type.py`).
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return torch.bfloat16 if any(check() for check in checks if check) else None
+    amx, avx512 = (getattr(torch.cpu, name, lambda: False)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return torch.bfloat16 if amx or (avx512 and "AMD" in cpu_name()) else None
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,17 @@ def default_cache() -> Path:
     if "TOCSIN_CACHE" in os.environ:
         return Path(os.environ["TOCSIN_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tocsin"
+
+
+@cache
+def cpu_name() -> str:
+    """Of this machine, as its system has it: "AMD EPYC" and the like."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 @dataclass(frozen=True)

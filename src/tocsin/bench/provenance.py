@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from tocsin.runtime import cpu_name
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -29,7 +31,7 @@ def provenance(device: str, command: str) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "numpy": numpy.__version__,
         "python": platform.python_version(),
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "device": device,
@@ -60,15 +62,6 @@ def _git(*words: str) -> str:
     except OSError:  # no git
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def _cores() -> int:
