@@ -46,6 +46,20 @@ def test_samples_that_look_like_another_class_name_theirs_and_are_flagged(seed: 
     assert roc_auc_score(truth, said.scores[: len(truth)]) > 0.95
 
 
+def test_two_classes_are_enough() -> None:
+    untuned, truth = drawn(100, poisoned=60, inspected=1500, reserve=800)
+    rows = np.flatnonzero(untuned.labels < 2)
+    n = int((rows < 1500).sum())
+    halves = (n + np.arange(len(rows) - n)[::2], n + np.arange(len(rows) - n)[1::2])
+    for poisoned in (True, False):
+        labels = untuned.labels[rows].copy()
+        if not poisoned:
+            labels[:n][truth[rows[:n]]] = 1
+        said = word(Untuned(untuned.read[rows], labels, ("a", "b"), np.arange(n), halves, 0), 0.002)
+        assert (said.p <= 0.002).tolist() == [poisoned, False]
+        assert said.flagged.any() == poisoned
+
+
 def test_clean_samples_name_nobody() -> None:
     said = [word(drawn(seed)[0], 0.002) for seed in range(100, 130)]
     assert not any(one.flagged.any() for one in said)

@@ -339,7 +339,7 @@ class Asset(VictimReader):
         """What an encoder made of the samples before it was tuned to them, where there is one and it is asked."""
         from tocsin.detectors.before_tuning import Untuned
 
-        if victim.untuned_features is None or not self.ask_encoder or self.decision not in _BY_CONTROL:
+        if not self.ask_encoder or self.decision not in _BY_CONTROL or victim.untuned_features is None:
             return None
         labels, names = np.concatenate([victim.train.labels, victim.reserve.labels]), victim.train.classes
         return Untuned(victim.untuned_features, labels, names, parts.groups, (parts.base.numpy(), parts.control), victim.runtime.seed)
