@@ -114,8 +114,8 @@ _NAMED_BY = {
     ),
     "encoder": (
         "named because many more labels than in the reserve of the same class do not fit what the encoder saw in their samples before it "
-        "was tuned to them. Look whether it is a trigger: mistakes of one kind would show the same. Up to a tenth of the flagged may be "
-        "clean."
+        "was tuned to them. Look whether it is a trigger: mistakes of one kind would show the same. Up to one in seven of the flagged may "
+        "be clean."
     ),
     "detail": (
         "named because small networks that see nothing but fine detail, as a warp or a blur changes it, tell its suspects from the "
