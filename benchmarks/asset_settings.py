@@ -112,7 +112,8 @@ class Cells:
         classes = None
         if args.setting == Transfer.name:
             classes = OTHERS
-            self.params.setdefault("transfer.encoder", str(encoder_file(args.out.parent, seed, args.device, args.sheets)))
+            if "transfer.encoder" not in self.params:
+                self.params["transfer.encoder"] = str(encoder_file(args.out.parent, seed, args.device, args.sheets))
         self.paradigm, _ = paradigm_of(args.setting, self.params)
         self.train, self.reserve, self.labelled, self.test = split(args.samples, args.reserve, args.labelled, seed, classes, args.sheets)
         self.clean: Logits | None = None
