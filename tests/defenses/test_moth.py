@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.defenses.test_neural_cleanse import TARGET, backdoored
+from tests.defenses.five_digits import TARGET, backdoored
 from tocsin.data.dataset import Dataset
 from tocsin.defenses import MOTH, FineTune
 from tocsin.defenses.moth import Apart, Distances
