@@ -46,7 +46,7 @@ def main() -> None:
             "data": "cifar10", "seed": args.seed, "samples": len(train), "reserve": len(reserve), "detector": name, "seconds": seconds,
             "median": float(np.median(seconds)), "to_first": float(np.median(seconds)) / first, "first": args.detectors[0],
             "verdict": reports[name].verdict, "timings": dict(reports[name].findings.timings), "peak_rss_mb": peak_rss_mb(),
-            **provenance(args.device, " ".join(sys.argv)),
+            **provenance(str(Runtime(args.device).torch_device()), " ".join(sys.argv)),
         }  # fmt: skip
         with args.out.open("a") as out:
             out.write(json.dumps(line) + "\n")

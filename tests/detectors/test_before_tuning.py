@@ -94,6 +94,9 @@ def test_labels_that_the_reserve_lacks_are_not_judged() -> None:
     untuned, _ = drawn(100, poisoned=60)
     without = replace(untuned, halves=tuple(half[untuned.labels[half] != 0] for half in untuned.halves))
     assert (misfits(without)[: len(untuned.groups)][untuned.labels[: len(untuned.groups)] == 0] == 0).all()
+    first, second = untuned.halves
+    lopsided = replace(untuned, halves=(first[untuned.labels[first] != 0], second))  # its reserve would be judged by nobody, it by one head
+    assert (misfits(lopsided)[untuned.labels == 0] == 0).all()
     alone = replace(untuned, halves=tuple(half[untuned.labels[half] == 0] for half in untuned.halves))
     assert (misfits(alone) == 0).all()
     assert not word(alone, 0.002).flagged.any()

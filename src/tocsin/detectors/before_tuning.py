@@ -89,15 +89,16 @@ def _high(mine: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
 def misfits(seen: Untuned) -> np.ndarray:
     """(n + m,) minus the log probability of each sample's own label, by a head on that half of the reserve which it is not in; 0 for labels
-    that the half lacks, and where it holds one label alone."""
+    that not both halves hold, and where they have but one in common."""
     n, out = len(seen.groups), np.zeros(len(seen.labels))
+    known = np.intersect1d(*(seen.labels[half] for half in seen.halves))
     side = np.random.default_rng([seen.seed, 0x5DA]).integers(0, 2, n)[seen.groups]
+    if len(known) < 2:
+        return out
     for half, (taught, others) in enumerate((seen.halves, seen.halves[::-1])):
-        if len(np.unique(seen.labels[taught])) < 2:
-            continue
         read, judged = standardised(seen.read, seen.read[taught]), np.concatenate([np.flatnonzero(side == half), others])
         head = _regression(_FIT).fit(read[taught], seen.labels[taught])
-        judged = judged[np.isin(seen.labels[judged], head.classes_)]
+        judged = judged[np.isin(seen.labels[judged], known)]
         own = np.searchsorted(head.classes_, seen.labels[judged])
         out[judged] = -head.predict_log_proba(read[judged])[np.arange(len(judged)), own]
     return out
