@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from tocsin.data.builtin import digits
 from tocsin.detectors import before_tuning
 from tocsin.detectors.asset import Asset
-from tocsin.detectors.before_tuning import Untuned, likeness, misfits, word
+from tocsin.detectors.before_tuning import Untuned, judge, likeness, misfits
 from tocsin.detectors.victim import Victim
 from tocsin.report.words import _NAMED_BY
 from tocsin.runtime import Runtime
@@ -38,7 +38,7 @@ def drawn(seed: int, poisoned: int = 0, inspected: int = 1000, reserve: int = 50
 @pytest.mark.parametrize("seed", [100, 101, 102])
 def test_samples_that_look_like_another_class_name_theirs_and_are_flagged(seed: int) -> None:
     untuned, truth = drawn(seed, poisoned=60)
-    said = word(untuned, 0.002)
+    said = judge(untuned, 0.002)
     assert (said.p <= 0.002).tolist() == [True, False, False, False, False]
     assert said.flagged[truth].mean() > 0.8
     assert said.flagged[~truth].mean() < 0.02
@@ -55,13 +55,13 @@ def test_two_classes_are_enough() -> None:
         labels = untuned.labels[rows].copy()
         if not poisoned:
             labels[:n][truth[rows[:n]]] = 1
-        said = word(Untuned(untuned.read[rows], labels, ("a", "b"), np.arange(n), halves, 0), 0.002)
+        said = judge(Untuned(untuned.read[rows], labels, ("a", "b"), np.arange(n), halves, 0), 0.002)
         assert (said.p <= 0.002).tolist() == [poisoned, False]
         assert said.flagged.any() == poisoned
 
 
 def test_clean_samples_name_nobody() -> None:
-    said = [word(drawn(seed)[0], 0.002) for seed in range(100, 130)]
+    said = [judge(drawn(seed)[0], 0.002) for seed in range(100, 130)]
     assert not any(one.flagged.any() for one in said)
     assert np.mean([one.p.min() <= 0.1 for one in said]) <= 0.2  # the test is exact, with room for families of look-alikes
 
@@ -71,7 +71,7 @@ def test_mistakes_that_are_as_frequent_in_the_reserve_are_no_poison() -> None:
     rng = np.random.default_rng(0)
     wrong = rng.random(len(untuned.labels)) < 0.1
     labels = np.where(wrong & (untuned.labels == 1), 0, untuned.labels)
-    assert not word(replace(untuned, labels=labels), 0.002).flagged.any()
+    assert not judge(replace(untuned, labels=labels), 0.002).flagged.any()
 
 
 def test_a_sample_is_judged_by_the_reserve_alone_and_no_half_by_itself() -> None:
@@ -99,7 +99,7 @@ def test_labels_that_the_reserve_lacks_are_not_judged() -> None:
     assert (misfits(lopsided)[untuned.labels == 0] == 0).all()
     alone = replace(untuned, halves=tuple(half[untuned.labels[half] == 0] for half in untuned.halves))
     assert (misfits(alone) == 0).all()
-    assert not word(alone, 0.002).flagged.any()
+    assert not judge(alone, 0.002).flagged.any()
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tocsin import learning
 from tocsin.auditing import audit
 from tocsin.cli import main
 from tocsin.data.builtin import digits
@@ -48,6 +49,11 @@ def test_the_victim_is_the_tuned_encoder_and_reads_as_that_does(file: Path, data
     assert victim.logits.shape == (600, 10)
     same = (victim.network.state_dict()["body.0.conv.weight"] == start.body.state_dict()["body.0.conv.weight"]).all()
     assert bool(same) == (tune == "last")
+    both = np.concatenate([data[0].inputs, data[1].inputs])
+    before = learning.features(start.body, both, start.kind, CPU)  # what the encoder is asked, it is asked as it came
+    assert victim.untuned_features is not None
+    np.testing.assert_allclose(victim.untuned_features, before, atol=1e-4)
+    assert np.allclose(victim.features, before[:600], atol=1e-4) == (tune == "last")
 
 
 def test_an_audit_reads_the_tuned_encoder_and_says_so(file: Path, data: tuple[Dataset, ...]) -> None:

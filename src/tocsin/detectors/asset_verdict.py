@@ -107,7 +107,7 @@ def decided(how: Asset, seen: Seen) -> tuple[Verdict, np.ndarray]:
         return rule(how, seen)
     share, train, everyone = before_tuning.SHARE, seen.train, np.ones(len(seen.train), bool)
     verdict, best = rule(replace(how, alpha=(1 - share) * how.alpha), seen)
-    said = before_tuning.word(seen.untuned, share * how.alpha)
+    said = before_tuning.judge(seen.untuned, share * how.alpha)
     p = np.minimum(1.0, np.minimum([entry.p_value / (1 - share) for entry in verdict.classes], said.p / share))
     by_encoder, flagged = said.p <= share * how.alpha, verdict.flagged | said.flagged
     named_by = {name: list(questions) for name, questions in verdict.evidence.get("named by", {}).items()}

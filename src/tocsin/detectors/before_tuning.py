@@ -31,7 +31,7 @@ _DEPTH, _TOLERANCE = 0.4, 1.5
 """Share of the reserve above the shallowest limit at which misfits are counted: poison may be half of a class, and a few clean samples fit
 as badly. Odds may exceed the reserve's by this factor, for samples come in families."""
 _FIT, _TOLD = 0.01, 0.03
-"""How free the two heads are (scikit-learn's C, on features of deviation 1): there are no more samples than features to teach them."""
+"""How free the two heads are (scikit-learn's C, on features of deviation 1): held back, for a class has few samples for the features."""
 _FOLDS = 5
 
 
@@ -53,8 +53,8 @@ class Untuned:
 
 
 @dataclass(frozen=True)
-class Word:
-    """What comes of it."""
+class Judgement:
+    """What the encoder has to say of them."""
 
     p: np.ndarray
     """(C,) chance of so many misfits in each class, were it clean; corrected for the number of classes."""
@@ -65,7 +65,7 @@ class Word:
     confidence: float
 
 
-def word(seen: Untuned, alpha: float) -> Word:
+def judge(seen: Untuned, alpha: float) -> Judgement:
     """Names classes at the error ``alpha`` and flags their samples."""
     n, labels = len(seen.groups), seen.labels
     misfit = in_clean_units(misfits(seen), n)
@@ -79,7 +79,7 @@ def word(seen: Untuned, alpha: float) -> Word:
         scores[here] += in_clean_units(likeness(seen, k, examples), n)[here]
         flagged[mine] = _high(scores[mine], scores[clean])
     sure = chance_of_clean(float(p.min()))
-    return Word(p, flagged, scores.astype(np.float32), 1 - sure if flagged.any() else sure)
+    return Judgement(p, flagged, scores.astype(np.float32), 1 - sure if flagged.any() else sure)
 
 
 def _high(mine: np.ndarray, clean: np.ndarray) -> np.ndarray:
@@ -116,9 +116,7 @@ def likeness(seen: Untuned, k: int, examples: np.ndarray) -> np.ndarray:
     for f in range(_FOLDS):
         yes, no = examples[fold[examples] != f], clean[fold[clean] != f]
         if len(yes) and len(no):
-            marks = np.repeat([1, 0], [len(yes), len(no)])
-            weights = np.repeat([len(marks) / 2 / len(yes), len(marks) / 2 / len(no)], [len(yes), len(no)])
-            head = _regression(_TOLD).fit(read[np.concatenate([yes, no])], marks, sample_weight=weights)
+            head = _regression(_TOLD, "balanced").fit(read[np.concatenate([yes, no])], np.repeat([1, 0], [len(yes), len(no)]))
             out[fold == f] = head.decision_function(read[fold == f])
     return out
 
@@ -128,7 +126,7 @@ def in_clean_units(values: np.ndarray, n: int) -> np.ndarray:
     return np.asarray(values / max(float(values[n:].std()), 1e-9))
 
 
-def _regression(c: float) -> LogisticRegression:
+def _regression(c: float, weights: str | None = None) -> LogisticRegression:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=c, max_iter=1000)
+    return LogisticRegression(C=c, class_weight=weights, max_iter=1000)

@@ -69,6 +69,8 @@ class Victim:
         """(N + M, F) float32 penultimate features of the inspected, then of the reserve, by the untuned network; None without one."""
         if self.untuned is None:
             return None
+        if self.untuned is self.network:  # its last layer alone was tuned
+            return np.concatenate([self.features, self.reserve_features])
         return np.concatenate([features(self.untuned, data.inputs, self.kind, self.runtime) for data in (self.train, self.reserve)])
 
     @cached_property

@@ -45,7 +45,8 @@ class Transfer(Paradigm):
         from tocsin.detectors.victim import Victim
 
         encoder, network = self.tuned(concatenate(train, reserve), runtime)
-        return Victim(train, reserve, network, encoder.kind, runtime, untuned=encoder.body.to(runtime.torch_device()).eval())
+        before = network if self.tune == "last" else encoder.body.to(runtime.torch_device()).eval()  # features stay as they are, or do not
+        return Victim(train, reserve, network, encoder.kind, runtime, untuned=before)
 
     def tuned(self, train: Dataset, runtime: Runtime) -> tuple[Encoder, Classifier]:
         """(the encoder, a copy of it that was tuned to ``train``). Raises `InputError`."""
